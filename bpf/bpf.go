@@ -1,0 +1,40 @@
+// Package bpf holds the BPF programs: their C sources, the object built from
+// them, and in package wire the Go side of what they send.
+package bpf
+
+import (
+	"bytes"
+	_ "embed"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+)
+
+//go:generate go run ./gen
+
+//go:embed trace.bpf.o
+var object []byte
+
+// Names of the programs and maps in the object.
+const (
+	ProgEntry  = "on_entry"
+	ProgExit   = "on_exit"
+	ProgFork   = "on_fork"
+	ProgWhoami = "whoami"
+
+	MapEvents  = "events"
+	MapCounts  = "counts"
+	MapPids    = "pids"
+	MapLost    = "lost_frames"
+	MapControl = ".bss"
+)
+
+// Spec parses the object. The programs hold unset constants (wire.ConfigMark)
+// and can't be loaded as they are.
+func Spec() (*ebpf.CollectionSpec, error) {
+	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(object))
+	if err != nil {
+		return nil, fmt.Errorf("read BPF object: %w", err)
+	}
+	return spec, nil
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * What the programs and user space say to each other: the records of the ring
+ * buffer, the counters, the control word, and the constants that the loader
+ * writes into a program. The Go side in wire/ is generated from this file.
+ */
+#ifndef FGTRACE_WIRE_H
+#define FGTRACE_WIRE_H
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef int s32;
+typedef unsigned long long u64;
+typedef long long s64;
+
+enum limit {
+	MAX_WORDS = 12,    /* argument words of 8 bytes: MAX_BPF_FUNC_ARGS of include/linux/bpf.h */
+	COMM_SIZE = 16,    /* TASK_COMM_LEN */
+	STRING_DATA = 124, /* bytes of a string that are copied, its NUL included */
+	MAX_FRAMES = 127,  /* kernel.perf_event_max_stack's default: what the kernel collects */
+	CONFIG_MARK = 0x5ca1ab1e00000000ULL, /* see enum config */
+};
+
+enum kind {
+	KIND_ENTRY = 1,
+	KIND_EXIT = 2,
+};
+
+enum flag {
+	FLAG_ENTRY_LOST = 1, /* exit: the entry of this very call found no room */
+};
+
+/*
+ * Every record begins so. An entry goes on with `words` argument words, one
+ * struct string for each bit in CONFIG_STRINGS, and, where stacks are asked
+ * for, u64 frames[MAX_FRAMES] of which the first `frames` are filled. An exit
+ * goes on with the return value's word.
+ */
+struct record {
+	u64 time;     /* ns, CLOCK_MONOTONIC; entry: as late as can be, exit: as early */
+	u64 frame;    /* address of the trampoline's argument array: one per live call */
+	u64 pid_tgid; /* tgid in the upper half, in the initial PID namespace */
+	u32 target;   /* index in the plan */
+	u16 cpu;
+	u8 kind;      /* enum kind */
+	u8 flags;     /* enum flag */
+	s64 frames;   /* of the stack: their number, or bpf_get_stack's negative error */
+	u8 comm[COMM_SIZE]; /* entries only */
+};
+
+struct string {
+	s32 len; /* bytes with the NUL; STRING_DATA: maybe cut off; negative: error */
+	u8 data[STRING_DATA];
+};
+
+/* Per target and CPU. */
+struct counters {
+	u64 lost_entries; /* no room in the ring buffer */
+	u64 lost_exits;
+	u64 self;         /* calls of the tracer itself, left out */
+	u64 recursion;    /* left out by our own guard, where the kernel has none */
+};
+
+/* One for all programs, written by user space. */
+struct control {
+	u64 gate; /* 0: every program returns at once */
+
+	/*
+	 * Where the preempt count is, to tell task context from interrupts.
+	 * base 0: at preempt_count in current (arm64, a task_struct offset);
+	 * else at *(base + 8 * cpu) + preempt_count (x86, per-CPU).
+	 */
+	u64 percpu_base;
+	u64 preempt_count;
+	u64 interrupt_mask;
+
+	u64 losses; /* records that found no room, over all targets */
+	u64 unsure; /* 1: too many entries were lost to remember whose they were */
+
+	u64 arm_fork; /* the next fork of the tracer is the command: follow it */
+	u64 lost_pids; /* processes that found no room in the set */
+};
+
+/*
+ * Constants of one loaded program. The C side reads them by CONFIG(), which is
+ * an instruction that loads CONFIG_MARK + id; the loader replaces that value
+ * before the verifier sees it, so that what is not asked for is dead code.
+ */
+enum config {
+	CONFIG_TARGET,      /* index in the plan */
+	CONFIG_RECORD_SIZE, /* bytes */
+	CONFIG_WORDS,       /* argument words, at most MAX_WORDS */
+	CONFIG_STRINGS,     /* bit i: word i is a char pointer to be read */
+	CONFIG_STACK_AT,    /* offset of frames[] in the record; 0: no stack */
+	CONFIG_STACK_FLAGS, /* frames to skip */
+	CONFIG_RETVAL,      /* 1: the function returns a value */
+	CONFIG_SELF,        /* the tracer's tgid; 0: its calls are wanted too */
+	CONFIG_PIDS,        /* 1: only processes in the set */
+	CONFIG_COMM,        /* 1: only tasks of this name */
+	CONFIG_COMM_LO,     /* the name, 16 bytes padded with NUL */
+	CONFIG_COMM_HI,
+	CONFIG_GUARD,       /* 1: this kernel doesn't guard programs against recursion */
+	CONFIG_TASK_TGID,   /* offset of tgid in task_struct */
+};
+
+#endif
