@@ -1,0 +1,156 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"fgtrace/tracer/build"
+	"fgtrace/tracer/spec"
+)
+
+// options is the command line of a trace, as it was typed and as it was parsed.
+type options struct {
+	kfuncs     []string
+	mode       string
+	bufferSize string
+	color      string
+	format     string
+	json       bool
+
+	stack       bool
+	output      string
+	limit       uint64
+	pids        []int
+	comm        string
+	filterCmd   bool
+	duration    time.Duration
+	self        bool
+	dryRun      bool
+	yes         bool
+	verbose     bool
+	command     []string
+	commandPath string
+
+	targets    []spec.Target
+	parsedMode spec.Mode
+	bufferLen  int
+}
+
+const defaultBuffer = "8M"
+
+func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
+	o := &options{}
+	cmd := &cobra.Command{
+		Use:   "trace -k FUNCTION [flags] [-- COMMAND [ARGS]]",
+		Short: "Show calls of kernel functions: arguments, results, durations, call chains",
+		Example: `  trace -k icmp_rcv --output-stack -- ping -c 1 127.0.0.1
+  trace -k 'tcp_*' --filter-comm curl --json -o calls.json
+  trace list 'nft_*'`,
+		Version:       version,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if dash := cmd.ArgsLenAtDash(); dash == 0 {
+				o.command = args
+			} else if len(args) > 0 {
+				return usageError{fmt.Errorf("parse arguments: unexpected %q; a command to run goes behind --", args[0])}
+			}
+			if err := o.parse(); err != nil {
+				return err
+			}
+			return run(cmd.Context(), o, stdout, stderr)
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVarP(&o.kfuncs, "kfunc", "k", nil, "kernel functions: names and globs, separated by commas; repeatable")
+	f.StringVarP(&o.mode, "mode", "m", "", "what to print: entry, exit, or entry,exit (default: one line a call, at its exit)")
+	f.BoolVar(&o.stack, "output-stack", false, "print the call chain")
+	f.StringVarP(&o.output, "output", "o", "", "write the events to `FILE`")
+	f.StringVar(&o.format, "format", "text", "output format: text or json")
+	f.BoolVar(&o.json, "json", false, "short for --format json")
+	f.StringVar(&o.color, "color", "auto", "colours: auto, always or never")
+	f.Uint64VarP(&o.limit, "limit-events", "E", 0, "stop after `N` events")
+	f.DurationVar(&o.duration, "duration", 0, "stop after this time, such as 10s")
+	f.IntSliceVar(&o.pids, "filter-pid", nil, "only calls of these processes")
+	f.StringVar(&o.comm, "filter-comm", "", "only calls of tasks of this `NAME`")
+	f.BoolVar(&o.filterCmd, "filter-cmd", false, "only calls of COMMAND and of all that it starts")
+	f.BoolVar(&o.self, "self", false, "show calls of trace itself, too")
+	f.StringVar(&o.bufferSize, "buffer-size", defaultBuffer, "size of the ring buffer, such as 64M")
+	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be traced, and stop")
+	f.BoolVar(&o.yes, "yes", false, fmt.Sprintf("trace more than %d functions", maxTargets))
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "print more: raw stacks, how functions are attached")
+	f.SortFlags = false
+	registerCompletions(cmd)
+	return cmd
+}
+
+// maxTargets is how many functions are traced without --yes: a glob is easily
+// larger than it was meant.
+const maxTargets = 1000
+
+// parse turns what was typed into what is meant. All that can be found wrong
+// without looking at the kernel is found here.
+func (o *options) parse() error {
+	var err error
+	if len(o.kfuncs) == 0 {
+		return usageError{errors.New("parse arguments: no function to trace; give one with -k, or see `trace --help`")}
+	}
+	if o.targets, err = spec.ParseTargets(o.kfuncs); err != nil {
+		return err
+	}
+	if o.parsedMode, err = spec.ParseMode(o.mode); err != nil {
+		return err
+	}
+	size, err := spec.ParseSize(o.bufferSize)
+	if err != nil {
+		return usageError{err}
+	}
+	o.bufferLen = spec.RoundRing(size, os.Getpagesize())
+	if o.json {
+		o.format = "json"
+	}
+	switch {
+	case o.format != "text" && o.format != "json":
+		return usageError{fmt.Errorf("parse --format: no format %q: there are text and json", o.format)}
+	case o.color != "auto" && o.color != "always" && o.color != "never":
+		return usageError{fmt.Errorf("parse --color: %q is none of auto, always, never", o.color)}
+	case len(o.comm) > build.MaxComm:
+		return usageError{fmt.Errorf("parse --filter-comm: %q is longer than the %d bytes of a task's name", o.comm, build.MaxComm)}
+	case o.filterCmd && len(o.command) == 0:
+		return usageError{errors.New("parse --filter-cmd: there is no command; give one behind --")}
+	case o.duration < 0:
+		return usageError{fmt.Errorf("parse --duration: %v is negative", o.duration)}
+	}
+	if len(o.command) > 0 {
+		if o.commandPath, err = exec.LookPath(o.command[0]); err != nil {
+			return fmt.Errorf("find command: %w", err)
+		}
+	}
+	return nil
+}
+
+// colored tells whether text to w is to have colours.
+func (o *options) colored(w io.Writer) bool {
+	switch o.color {
+	case "always":
+		return true
+	case "never":
+		return false
+	}
+	f, ok := w.(*os.File)
+	return ok && os.Getenv("NO_COLOR") == "" && term.IsTerminal(int(f.Fd()))
+}
+
+// argv is the command line, for the record.
+func (o *options) argv() []string { return os.Args }
+
+// targetText spells the targets as they were typed.
+func (o *options) targetText() string { return strings.Join(o.kfuncs, ",") }

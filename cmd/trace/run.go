@@ -1,0 +1,289 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"fgtrace/tracer"
+	"fgtrace/tracer/flow"
+	"fgtrace/tracer/plan"
+	"fgtrace/tracer/render"
+	"fgtrace/tracer/spec"
+)
+
+// run is a trace from its command line to its exit status.
+func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) {
+	// A reader that has gone is an error of a write, not a death: links are
+	// to be closed, and the command to be looked after.
+	signal.Ignore(syscall.SIGPIPE)
+	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
+	defer stop()
+
+	progress := newProgress(stderr)
+	kernel, err := tracer.Inspect()
+	if err != nil {
+		return err
+	}
+	p, symbols, err := resolve(o, kernel)
+	if err != nil {
+		return err
+	}
+	if n := len(p.Targets); n > maxTargets && !o.yes && !o.dryRun {
+		return usageError{fmt.Errorf("plan: %q names %d functions; --yes traces more than %d", o.targetText(), n, maxTargets)}
+	}
+	if o.dryRun {
+		return dryRun(p, symbols, stdout, stderr)
+	}
+
+	out, err := openOutput(o, stdout)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+
+	session, err := tracer.Load(kernel, p, tracer.Options{
+		Exits:      o.parsedMode != spec.Entry,
+		Stack:      o.stack,
+		RawStack:   o.stack && o.verbose,
+		Self:       o.self,
+		Pids:       o.pids,
+		Command:    o.filterCmd,
+		Comm:       o.comm,
+		BufferSize: o.bufferLen,
+		Progress:   progress.step,
+	})
+	if err != nil {
+		return err
+	}
+	closed := false
+	closeSession := func() error {
+		if closed {
+			return nil
+		}
+		closed = true
+		return session.Close()
+	}
+	defer func() { err = errors.Join(err, closeSession()); progress.done() }()
+
+	syms, err := symbols()
+	if err != nil {
+		return err
+	}
+	if err := syms.Check(p); err != nil {
+		return err
+	}
+	if syms.Hidden() && o.stack {
+		return errors.New("name stacks: /proc/kallsyms hides its addresses: CAP_SYSLOG is needed, or kernel.kptr_restrict=0")
+	}
+	if err := session.Attach(p); err != nil {
+		return err
+	}
+	skipped := append(p.Skipped, session.Skipped()...)
+	reportSkipped(stderr, skipped)
+	attached := session.Attached()
+	if len(attached) == 0 {
+		return fmt.Errorf("attach: none of the functions that %q names can be traced", o.targetText())
+	}
+
+	names := tracer.NewNames()
+	f, err := newFlow(o, kernel, session, names, out)
+	if err != nil {
+		return err
+	}
+	t := &tracing{
+		options: o, session: session, flow: f, out: out, stderr: stderr,
+		mixedStdout: o.format != "text" && o.output == "",
+	}
+	offset, err := tracer.RealtimeOffset()
+	if err != nil {
+		return err
+	}
+	f.Start(&render.Start{
+		Kernel: kernel.Release, Arch: kernel.Arch.Name, Version: version, Argv: o.argv(),
+		Targets: len(attached), RealtimeOffset: offset,
+	})
+	if err := session.Start(syms); err != nil {
+		return err
+	}
+	progress.done()
+	if o.verbose {
+		reportAttached(stderr, attached, kernel)
+	}
+	runErr := t.run(ctx)
+	endErr := t.finish(skipped)
+	if names.Err() != nil {
+		endErr = errors.Join(endErr, names.Err())
+	}
+	if err := errors.Join(endErr, closeSession()); err != nil {
+		// What trace itself has to report goes before the command's status.
+		if runErr != nil {
+			err = fmt.Errorf("%w (the command: %v)", err, runErr)
+		}
+		return err
+	}
+	return runErr
+}
+
+// resolve makes the plan, and starts reading the symbols that complete it.
+func resolve(o *options, kernel *plan.Kernel) (*plan.Plan, func() (*tracer.Symbols, error), error) {
+	p, err := plan.Resolve(o.targets, kernel)
+	if err != nil {
+		return nil, nil, err
+	}
+	type result struct {
+		symbols *tracer.Symbols
+		err     error
+	}
+	done := make(chan result, 1)
+	collector := tracer.NewSymbols(o.targets, p)
+	go func() {
+		err := collector.Read()
+		done <- result{collector, err}
+	}()
+	return p, func() (*tracer.Symbols, error) { r := <-done; return r.symbols, r.err }, nil
+}
+
+func newFlow(o *options, kernel *plan.Kernel, session *tracer.Session, names *tracer.Names, out *output) (*flow.Flow, error) {
+	options := flow.Options{
+		Mode:    o.parsedMode,
+		Limit:   o.limit,
+		Targets: session.Targets(),
+		Shapes:  session.Shapes(),
+	}
+	if o.stack {
+		limit, err := session.StackLimit()
+		if err != nil {
+			return nil, err
+		}
+		options.Stacks = &flow.Stacks{Symbols: names, Limit: limit, PatchSpan: kernel.Arch.PatchSpan, Raw: o.verbose}
+	}
+	if o.format == "json" {
+		options.Renderer = render.NewJSON(session.Targets(), names.Values())
+	} else {
+		options.Renderer = render.NewText(session.Targets(), names.Values(), render.TextOptions{Color: o.colored(out.w)})
+	}
+	return flow.New(options), nil
+}
+
+// tracing is a trace that is under way.
+type tracing struct {
+	options     *options
+	session     *tracer.Session
+	flow        *flow.Flow
+	out         *output
+	stderr      io.Writer
+	mixedStdout bool // stdout is ours: the command's goes to stderr
+	full        bool // the limit of events is reached
+}
+
+// run reads until the command ends, the limit or the time is reached, or the
+// user stops it. It returns the command's status as an error.
+func (t *tracing) run(ctx context.Context) error {
+	cmd, err := t.startCommand()
+	if err != nil {
+		return err
+	}
+	var timeout <-chan time.Time
+	if t.options.duration > 0 {
+		timer := time.NewTimer(t.options.duration)
+		defer timer.Stop()
+		timeout = timer.C
+	}
+	tick := time.NewTicker(tracer.PollInterval)
+	defer tick.Stop()
+	var writeErr error
+	for {
+		if writeErr = t.drain(); writeErr != nil || t.full {
+			break
+		}
+		select {
+		case <-cmd.ended():
+			return cmd.status()
+		case <-ctx.Done():
+			cmd.stop(ctx)
+			return cmd.status()
+		case <-timeout:
+			cmd.terminate()
+			return nil
+		case <-tick.C:
+			continue
+		}
+	}
+	cmd.terminate()
+	if errors.Is(writeErr, unix.EPIPE) {
+		return nil // the reader has what it wants
+	}
+	return writeErr
+}
+
+// drain shows what is there.
+func (t *tracing) drain() error {
+	t.session.Drain(func(raw []byte) bool {
+		if !t.flow.Record(raw) {
+			t.full = true
+		}
+		return !t.full
+	})
+	return t.out.write(t.flow.Take())
+}
+
+// finish shows what is left, and what is missing.
+func (t *tracing) finish(skipped []plan.Skip) error {
+	if err := t.session.Stop(); err != nil {
+		return err
+	}
+	// A program that passed the gate may still be writing.
+	time.Sleep(tracer.PollInterval)
+	var errs []error
+	if !t.full {
+		errs = append(errs, t.drain())
+	}
+	end, err := t.counts()
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
+	end.Skipped = skipped
+	t.flow.Finish(end)
+	errs = append(errs, t.out.write(t.flow.Take()))
+	reportEnd(t.stderr, end)
+	if n, err := t.session.LostProcesses(); err != nil || n > 0 {
+		errs = append(errs, err)
+		fmt.Fprintf(t.stderr, "trace: %d processes of the command could not be followed: the set is full\n", n)
+	}
+	err = errors.Join(errs...)
+	if errors.Is(err, unix.EPIPE) {
+		return nil
+	}
+	return err
+}
+
+func (t *tracing) counts() (*render.End, error) {
+	losses, err := t.session.Losses()
+	if err != nil {
+		return nil, err
+	}
+	end := &render.End{}
+	undecoded := t.flow.Undecoded()
+	for i, l := range losses {
+		end.Lost += l.LostEntries + l.LostExits + undecoded[i]
+		end.RecursionMisses += l.RecursionMisses
+		end.Self += l.Self
+		loss := render.Loss{
+			Target: t.session.Targets()[i], LostEntries: l.LostEntries, LostExits: l.LostExits,
+			RecursionMisses: l.RecursionMisses, Undecoded: undecoded[i],
+		}
+		if l.LostEntries+l.LostExits+l.RecursionMisses+undecoded[i] > 0 {
+			end.PerTarget = append(end.PerTarget, loss)
+		}
+	}
+	end.Lost += undecoded[len(losses)]
+	return end, nil
+}

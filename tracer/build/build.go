@@ -1,0 +1,138 @@
+// Package build makes the programs and maps of a trace: data that the kernel
+// has not seen yet.
+package build
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+
+	"fgtrace/bpf"
+	"fgtrace/bpf/wire"
+	"fgtrace/tracer/event"
+	"fgtrace/tracer/plan"
+)
+
+// Options are what all programs of a trace have in common.
+type Options struct {
+	Stack     bool
+	StackSkip int    // frames that the kernel is to leave out: program and trampoline
+	Self      uint32 // the tracer's tgid, whose calls are left out; 0: none are
+	Pids      bool   // only processes in the set
+	Comm      string // only tasks of this name; "": all
+	Guard     bool   // the kernel doesn't guard programs against recursion
+	TaskTgid  int    // offset of tgid in task_struct, in bytes
+
+	Exits      bool // an exit program is attached too
+	BufferSize int  // of the ring buffer, in bytes: a power of two of pages
+}
+
+// Constants are the values that a program is loaded with, by wire.Config*.
+type Constants map[uint32]uint64
+
+// MaxComm is the number of bytes that a task's name can have.
+const MaxComm = wire.CommSize - 1
+
+// Constants returns the constants of one target's programs.
+func (o Options) Constants(index int, t *plan.Target) (entry, exit Constants) {
+	shape := t.Shape(o.Stack)
+	common := Constants{
+		wire.ConfigTarget:     uint64(index),
+		wire.ConfigWords:      uint64(t.Words),
+		wire.ConfigStrings:    stringBits(t),
+		wire.ConfigStackAt:    uint64(shape.StackAt()),
+		wire.ConfigStackFlags: uint64(o.StackSkip),
+		wire.ConfigRetval:     flag(t.Ret != nil),
+		wire.ConfigSelf:       uint64(o.Self),
+		wire.ConfigPids:       flag(o.Pids),
+		wire.ConfigComm:       flag(o.Comm != ""),
+		wire.ConfigGuard:      flag(o.Guard),
+		wire.ConfigTaskTgid:   uint64(o.TaskTgid),
+	}
+	common[wire.ConfigCommLo], common[wire.ConfigCommHi] = commWords(o.Comm)
+	entry, exit = Constants{wire.ConfigRecordSize: uint64(shape.EntrySize())}, Constants{wire.ConfigRecordSize: event.ExitSize}
+	for id, value := range common {
+		entry[id], exit[id] = value, value
+	}
+	return entry, exit
+}
+
+func stringBits(t *plan.Target) uint64 {
+	var bits uint64
+	for _, p := range t.Params {
+		if p.String >= 0 {
+			bits |= 1 << p.Word
+		}
+	}
+	return bits
+}
+
+// commWords returns a name as the two words that the program compares.
+func commWords(comm string) (lo, hi uint64) {
+	var padded [wire.CommSize]byte
+	copy(padded[:MaxComm], comm)
+	for i := range 8 {
+		lo |= uint64(padded[i]) << (8 * i)
+		hi |= uint64(padded[8+i]) << (8 * i)
+	}
+	return lo, hi
+}
+
+func flag(b bool) uint64 {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Program returns a copy of a program with its constants written in. A constant
+// that has no value is an error.
+func Program(template asm.Instructions, constants Constants) (asm.Instructions, error) {
+	insns := slices.Clone(template)
+	for i := range insns {
+		ins := &insns[i]
+		if !ins.OpCode.IsDWordLoad() || ins.IsLoadFromMap() || uint64(ins.Constant)>>32 != wire.ConfigMark>>32 {
+			continue
+		}
+		id := uint32(ins.Constant)
+		value, ok := constants[id]
+		if !ok {
+			return nil, fmt.Errorf("build program: instruction %d: constant %d has no value", i, id)
+		}
+		ins.Constant = int64(value)
+	}
+	return insns, nil
+}
+
+// mmapable is BPF_F_MMAPABLE (include/uapi/linux/bpf.h): user space writes the
+// control word without a system call a word.
+const mmapable = 1 << 10
+
+// Maps returns the maps of a trace of so many targets, by name.
+func (o Options) Maps(spec *ebpf.CollectionSpec, targets int) (map[string]*ebpf.MapSpec, error) {
+	maps := make(map[string]*ebpf.MapSpec)
+	for _, name := range []string{bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapLost, bpf.MapControl} {
+		m, ok := spec.Maps[name]
+		if !ok {
+			return nil, fmt.Errorf("build maps: the object has no map %s", name)
+		}
+		m = m.Copy()
+		// Types would be loaded into the kernel for bpftool to print. Nobody
+		// looks at these maps.
+		m.Key, m.Value = nil, nil
+		maps[name] = m
+	}
+	maps[bpf.MapControl].Contents = nil // zero
+	maps[bpf.MapControl].Flags |= mmapable
+	maps[bpf.MapEvents].MaxEntries = uint32(o.BufferSize)
+	maps[bpf.MapCounts].MaxEntries = uint32(max(targets, 1))
+	if !o.Pids {
+		maps[bpf.MapPids].MaxEntries = 1
+	}
+	if !o.Exits {
+		maps[bpf.MapLost].MaxEntries = 1
+	}
+	return maps, nil
+}

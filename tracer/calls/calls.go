@@ -1,0 +1,128 @@
+// Package calls joins entries and exits to calls.
+package calls
+
+import (
+	"encoding/binary"
+
+	"fgtrace/tracer/event"
+)
+
+// Call is one call of a traced function. What was read at entry is a copy.
+type Call struct {
+	ID       uint64 // from 1, in order of entry
+	Target   int
+	Pid, Tid uint32
+	CPU      uint16 // of the entry, until the exit
+	Comm     [16]byte
+	Entry    uint64 // ns, kernel's monotonic clock
+	Exit     uint64
+	Entered  bool // false: the entry is not known
+	Words    []byte
+	Strings  []byte
+	Frames   []uint64 // return addresses as the kernel gave them
+	StackErr int
+	Retval   [8]byte
+
+	data []byte // Words and Strings
+}
+
+// Duration returns the time between entry and exit in nanoseconds.
+func (c *Call) Duration() uint64 { return c.Exit - c.Entry }
+
+// Counts are the calls that did not come out whole.
+type Counts struct {
+	// NoEntry are exits without an entry: calls that had begun before tracing
+	// did, or whose entry was lost.
+	NoEntry uint64
+	// NoExit are entries whose exit did not come: calls that never returned,
+	// or whose exit was lost.
+	NoExit uint64
+}
+
+// Assembler joins the records of calls. The zero value is ready.
+//
+// An entry and its exit have the same frame, the address of the arguments that
+// the trampoline saved on the stack: no two calls that are under way share it,
+// on whatever stacks and CPUs they are. Records must come in the order in which
+// room was reserved for them in the one ring buffer, which puts an entry before
+// its exit even if the task changed CPUs between them.
+type Assembler struct {
+	open   map[uint64]*Call
+	free   []*Call
+	nextID uint64
+	counts Counts
+}
+
+// Enter takes an entry and returns its call, which stays open until Leave.
+func (a *Assembler) Enter(r *event.Record) *Call {
+	if a.open == nil {
+		a.open = make(map[uint64]*Call)
+	}
+	c := a.fill(r)
+	if old := a.open[r.Frame]; old != nil {
+		a.counts.NoExit++
+		a.Release(old)
+	}
+	a.open[r.Frame] = c
+	return c
+}
+
+// Note takes an entry whose exit nobody waits for.
+func (a *Assembler) Note(r *event.Record) *Call { return a.fill(r) }
+
+// Leave takes an exit and returns its call, which is to be given back by
+// Release. A call whose entry is not known has no Entered.
+func (a *Assembler) Leave(r *event.Record) *Call {
+	c := a.open[r.Frame]
+	if c != nil {
+		delete(a.open, r.Frame)
+		// The frame of a call that never returned can be used by another.
+		if c.Target != r.Target || r.EntryLost || c.Entry > r.Time {
+			a.counts.NoExit++
+			a.Release(c)
+			c = nil
+		}
+	}
+	if c == nil {
+		a.counts.NoEntry++
+		c = a.get()
+		c.Target, c.Pid, c.Tid = r.Target, r.Pid, r.Tid
+	}
+	c.CPU = r.CPU
+	c.Exit = r.Time
+	copy(c.Retval[:], r.Retval)
+	return c
+}
+
+// Open returns the number of calls that have not returned.
+func (a *Assembler) Open() int { return len(a.open) }
+
+// Counts returns the calls so far that did not come out whole.
+func (a *Assembler) Counts() Counts { return a.counts }
+
+// Release takes back a call that is not used any more.
+func (a *Assembler) Release(c *Call) { a.free = append(a.free, c) }
+
+func (a *Assembler) get() *Call {
+	a.nextID++
+	if n := len(a.free); n > 0 {
+		c := a.free[n-1]
+		a.free = a.free[:n-1]
+		*c = Call{ID: a.nextID, data: c.data[:0], Frames: c.Frames[:0]}
+		return c
+	}
+	return &Call{ID: a.nextID}
+}
+
+func (a *Assembler) fill(r *event.Record) *Call {
+	c := a.get()
+	c.Target, c.Pid, c.Tid, c.CPU, c.Comm = r.Target, r.Pid, r.Tid, r.CPU, r.Comm
+	c.Entry, c.Entered = r.Time, true
+	c.data = append(append(c.data, r.Words...), r.Strings...)
+	c.Words, c.Strings = c.data[:len(r.Words):len(r.Words)], c.data[len(r.Words):]
+	c.StackErr = r.StackErr
+	for i := 0; i+8 <= len(r.Frames); i += 8 {
+		c.Frames = append(c.Frames, binary.LittleEndian.Uint64(r.Frames[i:]))
+	}
+	return c
+}

@@ -1,0 +1,144 @@
+// Package event decodes the records that the BPF programs write. What comes out
+// refers to the record's bytes: it is valid until they are released.
+package event
+
+import (
+	"encoding/binary"
+	"fmt"
+	"unsafe"
+
+	"fgtrace/bpf/wire"
+)
+
+// Shape is the layout of one target's records.
+type Shape struct {
+	Words   int // argument words of 8 bytes
+	Strings int // arguments that are read as strings
+	Stack   bool
+}
+
+const wordSize = 8
+
+// ExitSize is the size of every exit record in bytes.
+const ExitSize = wire.RecordSize + wordSize
+
+// EntrySize returns the size of an entry record in bytes.
+func (s Shape) EntrySize() int {
+	size := s.framesAt()
+	if s.Stack {
+		size += wire.MaxFrames * wordSize
+	}
+	return size
+}
+
+// StackAt returns the offset of the stack in an entry record, 0 if it has none.
+func (s Shape) StackAt() int {
+	if !s.Stack {
+		return 0
+	}
+	return s.framesAt()
+}
+
+func (s Shape) stringsAt() int { return wire.RecordSize + s.Words*wordSize }
+func (s Shape) framesAt() int  { return s.stringsAt() + s.Strings*wire.StringSize }
+
+// Kind tells an entry from an exit.
+type Kind uint8
+
+const (
+	Entry Kind = wire.KindEntry
+	Exit  Kind = wire.KindExit
+)
+
+// Record is one decoded record.
+type Record struct {
+	Kind      Kind
+	EntryLost bool   // of an exit: its entry found no room in the ring buffer
+	Target    int    // index in the plan
+	Time      uint64 // ns, CLOCK_MONOTONIC, taken in the program
+	Frame     uint64 // identity of the call while it lives
+	Pid, Tid  uint32 // tgid and pid of the kernel
+	CPU       uint16
+
+	// Of an entry.
+	Comm     [wire.CommSize]byte // padded with NUL
+	Words    []byte              // argument words
+	Strings  []byte              // wire.StringSize bytes each: see String
+	Frames   []byte              // 8 bytes a return address, innermost first
+	StackErr int                 // errno of the stack that could not be had, or 0
+
+	// Of an exit: the word that holds the return value.
+	Retval []byte
+}
+
+// Decode reads one record into r. shapes has an element for each target. An
+// error says that the record is not what a program of ours writes.
+func Decode(raw []byte, shapes []Shape, r *Record) error {
+	var w *wire.Record
+	if len(raw) < ExitSize {
+		return fmt.Errorf("decode record: %d bytes, less than any", len(raw))
+	}
+	target := binary.LittleEndian.Uint32(raw[unsafe.Offsetof(w.Target):])
+	if uint64(target) >= uint64(len(shapes)) {
+		return fmt.Errorf("decode record: target %d of %d", target, len(shapes))
+	}
+	r.Target = int(target)
+	r.Kind = Kind(raw[unsafe.Offsetof(w.Kind)])
+	r.EntryLost = raw[unsafe.Offsetof(w.Flags)]&wire.FlagEntryLost != 0
+	r.Time = binary.LittleEndian.Uint64(raw[unsafe.Offsetof(w.Time):])
+	r.Frame = binary.LittleEndian.Uint64(raw[unsafe.Offsetof(w.Frame):])
+	pidTgid := binary.LittleEndian.Uint64(raw[unsafe.Offsetof(w.PidTgid):])
+	r.Pid, r.Tid = uint32(pidTgid>>32), uint32(pidTgid)
+	r.CPU = binary.LittleEndian.Uint16(raw[unsafe.Offsetof(w.Cpu):])
+
+	switch r.Kind {
+	case Exit:
+		r.Retval = raw[wire.RecordSize:ExitSize]
+		r.Words, r.Strings, r.Frames, r.StackErr = nil, nil, nil, 0
+		return nil
+	case Entry:
+		return decodeEntry(raw, shapes[target], r)
+	}
+	return fmt.Errorf("decode record: kind %d", r.Kind)
+}
+
+func decodeEntry(raw []byte, shape Shape, r *Record) error {
+	var w *wire.Record
+	if len(raw) < shape.EntrySize() {
+		return fmt.Errorf("decode entry: %d bytes of %d", len(raw), shape.EntrySize())
+	}
+	copy(r.Comm[:], raw[unsafe.Offsetof(w.Comm):])
+	r.Words = raw[wire.RecordSize:shape.stringsAt()]
+	r.Strings = raw[shape.stringsAt():shape.framesAt()]
+	r.Frames, r.StackErr, r.Retval = nil, 0, nil
+	if !shape.Stack {
+		return nil
+	}
+	frames := int64(binary.LittleEndian.Uint64(raw[unsafe.Offsetof(w.Frames):]))
+	switch {
+	case frames > wire.MaxFrames:
+		return fmt.Errorf("decode entry: %d frames", frames)
+	case frames < 0:
+		r.StackErr = int(-frames)
+	default:
+		r.Frames = raw[shape.framesAt():][:frames*wordSize]
+	}
+	return nil
+}
+
+// String returns the i-th of the strings that Record.Strings holds, without
+// its NUL. cut says that it may go on in memory, errno that it could not be read.
+func String(strings []byte, i int) (s []byte, cut bool, errno int) {
+	raw := strings[i*wire.StringSize:][:wire.StringSize]
+	n := int32(binary.LittleEndian.Uint32(raw))
+	data := raw[wire.StringSize-wire.StringData:]
+	switch {
+	case n < 0:
+		return nil, false, int(-n)
+	case n == 0:
+		return nil, false, 0
+	case int(n) >= len(data):
+		return data[:len(data)-1], true, 0
+	}
+	return data[:n-1], false, 0
+}

@@ -1,0 +1,131 @@
+// Package flow turns raw records into output: it decodes them, joins them to
+// calls, builds their chains and renders them.
+package flow
+
+import (
+	"fgtrace/tracer/calls"
+	"fgtrace/tracer/event"
+	"fgtrace/tracer/plan"
+	"fgtrace/tracer/render"
+	"fgtrace/tracer/spec"
+)
+
+// Flow is one output. Give it records, take bytes from it.
+type Flow struct {
+	mode     spec.Mode
+	limit    uint64
+	targets  []*plan.Target
+	shapes   []event.Shape
+	chains   *chains
+	renderer render.Renderer
+
+	record    event.Record
+	assembler calls.Assembler
+	out       []byte
+	events    uint64
+	undecoded []uint64 // by target; the last is for records that name none
+}
+
+// Options configure a flow.
+type Options struct {
+	Mode     spec.Mode
+	Limit    uint64 // of events; 0: none
+	Targets  []*plan.Target
+	Shapes   []event.Shape
+	Stacks   *Stacks // nil: no stacks
+	Renderer render.Renderer
+}
+
+// New returns a flow.
+func New(o Options) *Flow {
+	f := &Flow{
+		mode: o.Mode, limit: o.Limit, targets: o.Targets, shapes: o.Shapes, renderer: o.Renderer,
+		undecoded: make([]uint64, len(o.Targets)+1),
+	}
+	if o.Stacks != nil {
+		f.chains = newChains(o.Stacks)
+	}
+	return f
+}
+
+// Record takes one record. It returns false once the limit of events is
+// reached; what comes after is not wanted.
+func (f *Flow) Record(raw []byte) bool {
+	if f.full() {
+		return false
+	}
+	r := &f.record
+	r.Target = len(f.targets)
+	if err := event.Decode(raw, f.shapes, r); err != nil {
+		f.undecoded[r.Target]++
+		return true
+	}
+	if r.Kind == event.Entry {
+		f.entry(r)
+	} else {
+		f.exit(r)
+	}
+	return !f.full()
+}
+
+func (f *Flow) full() bool { return f.limit != 0 && f.events >= f.limit }
+
+func (f *Flow) entry(r *event.Record) {
+	if f.mode == spec.Entry {
+		c := f.assembler.Note(r)
+		f.emit(render.Entry, c)
+		f.assembler.Release(c)
+		return
+	}
+	c := f.assembler.Enter(r)
+	if f.mode&spec.Entry != 0 {
+		f.emit(render.Entry, c)
+	}
+}
+
+func (f *Flow) exit(r *event.Record) {
+	c := f.assembler.Leave(r)
+	switch {
+	case f.mode&spec.Exit != 0:
+		f.emit(render.Exit, c)
+	case c.Entered:
+		f.emit(render.Call, c)
+	}
+	f.assembler.Release(c)
+}
+
+func (f *Flow) emit(kind render.Kind, c *calls.Call) {
+	e := render.Event{Kind: kind, Call: c, Target: f.targets[c.Target]}
+	if f.chains != nil && c.Entered {
+		e.Chain = f.chains.of(c, e.Target)
+	}
+	f.out = f.renderer.AppendEvent(f.out, &e)
+	f.events++
+}
+
+// Start appends the output's beginning.
+func (f *Flow) Start(s *render.Start) { f.out = f.renderer.AppendStart(f.out, s) }
+
+// Finish completes the counts that the flow knows, and appends the output's end.
+func (f *Flow) Finish(e *render.End) {
+	counts := f.assembler.Counts()
+	e.Events = f.events
+	e.NoEntry, e.NoExit = counts.NoEntry, counts.NoExit
+	e.Running = uint64(f.assembler.Open())
+	f.out = f.renderer.AppendEnd(f.out, e)
+}
+
+// Undecoded returns the records that could not be decoded, by target; the last
+// element counts those that name no target.
+func (f *Flow) Undecoded() []uint64 { return f.undecoded }
+
+// Events returns the number of events so far.
+func (f *Flow) Events() uint64 { return f.events }
+
+// Take returns what has been rendered since the last Take. The bytes are valid
+// until the next record.
+func (f *Flow) Take() []byte {
+	out := f.out
+	f.out = f.out[:0]
+	return out
+}

@@ -1,0 +1,189 @@
+package tracer
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"fgtrace/bpf"
+	"fgtrace/internal/bpfsys"
+	"fgtrace/tracer/build"
+	"fgtrace/tracer/plan"
+)
+
+// backend is a way of attaching to functions. It reports targets that the
+// kernel refuses by Session.skip and goes on without them.
+type backend interface {
+	// load makes the programs of all targets.
+	load(build.Options) error
+	// attach attaches the targets to keep.
+	attach(keep map[*plan.Target]bool) error
+	attached() []*plan.Target
+	// misses adds what the kernel left out, by target.
+	misses(losses []Loss) error
+	close()
+}
+
+// links is the backend that every kernel has: a program and a link for each
+// function and side, fentry and fexit.
+type links struct {
+	session *Session
+	targets []linked // by index of target; those that were refused are empty
+}
+
+// linked is one target's programs and links; nil and -1 where there are none.
+type linked struct {
+	target *plan.Target
+	progs  []*ebpf.Program
+	fds    []int
+}
+
+func newLinks(s *Session) *links { return &links{session: s, targets: make([]linked, len(s.targets))} }
+
+func (l *links) load(o build.Options) error {
+	for i, t := range l.session.targets {
+		l.session.progress("loading", i, len(l.session.targets))
+		entry, exit := o.Constants(i, t)
+		sides := []struct {
+			name      string
+			attach    ebpf.AttachType
+			constants build.Constants
+		}{
+			// The exit goes first: it is the one that some functions refuse.
+			{bpf.ProgExit, ebpf.AttachTraceFExit, exit},
+			{bpf.ProgEntry, ebpf.AttachTraceFEntry, entry},
+		}
+		if !l.session.opts.Exits {
+			sides = sides[1:]
+		}
+		linked := linked{target: t}
+		var refusal error
+		for _, side := range sides {
+			prog, err := l.session.loadTracing(t, side.name, side.attach, side.constants)
+			if err != nil {
+				refusal = err
+				break
+			}
+			linked.progs = append(linked.progs, prog)
+		}
+		if refusal != nil {
+			linked.close()
+			if !isRefusal(refusal) {
+				return explain(fmt.Errorf("load programs of %s: %w", t.Func, refusal))
+			}
+			l.session.skip(t, refusalReason(t, l.session.kernel.Arch, refusal))
+			continue
+		}
+		l.targets[i] = linked
+	}
+	return nil
+}
+
+func (s *Session) loadTracing(t *plan.Target, name string, at ebpf.AttachType, constants build.Constants) (*ebpf.Program, error) {
+	insns, err := s.programs.instructions(name, constants)
+	if err != nil {
+		return nil, err
+	}
+	p := bpfsys.Program{Name: name, Type: ebpf.Tracing, AttachType: at, Insns: insns, AttachID: uint32(t.ID)}
+	if t.Module != "" {
+		if p.AttachBTF, err = s.modules.fd(t.Module); err != nil {
+			return nil, err
+		}
+	}
+	fd, err := bpfsys.Load(p)
+	if err != nil {
+		return nil, err
+	}
+	return ebpf.NewProgramFromFD(fd)
+}
+
+func (l *links) attach(keep map[*plan.Target]bool) error {
+	for i := range l.targets {
+		l.session.progress("attaching", i, len(l.targets))
+		linked := &l.targets[i]
+		if linked.target == nil {
+			continue
+		}
+		if !keep[linked.target] {
+			linked.close()
+			continue
+		}
+		for _, prog := range linked.progs {
+			fd, err := bpfsys.AttachTracing(prog.FD())
+			if err != nil {
+				if !isRefusal(err) {
+					return explain(fmt.Errorf("attach to %s: %w", linked.target.Func, err))
+				}
+				l.session.skip(linked.target, refusalReason(linked.target, l.session.kernel.Arch, err))
+				linked.close()
+				break
+			}
+			linked.fds = append(linked.fds, fd)
+		}
+	}
+	return nil
+}
+
+func (l *links) attached() []*plan.Target {
+	var targets []*plan.Target
+	for _, t := range l.targets {
+		if t.target != nil {
+			targets = append(targets, t.target)
+		}
+	}
+	return targets
+}
+
+func (l *links) misses(losses []Loss) error {
+	for i, t := range l.targets {
+		for _, prog := range t.progs {
+			stats, err := prog.Stats()
+			if errors.Is(err, ebpf.ErrNotSupported) {
+				return nil // our own guard counts
+			}
+			if err != nil {
+				return fmt.Errorf("read recursion misses: %w", err)
+			}
+			losses[i].RecursionMisses += stats.RecursionMisses
+		}
+	}
+	return nil
+}
+
+// close detaches in parallel: each link waits for RCU on its own.
+func (l *links) close() {
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, 64)
+	var mu sync.Mutex
+	done := 0
+	for i := range l.targets {
+		if l.targets[i].target == nil {
+			continue
+		}
+		wg.Add(1)
+		slots <- struct{}{}
+		go func() {
+			defer wg.Done()
+			l.targets[i].close()
+			<-slots
+			mu.Lock()
+			defer mu.Unlock()
+			done++
+			l.session.progress("detaching", done, len(l.targets))
+		}()
+	}
+	wg.Wait()
+}
+
+func (t *linked) close() {
+	for _, fd := range t.fds {
+		unix.Close(fd)
+	}
+	for _, prog := range t.progs {
+		prog.Close()
+	}
+	*t = linked{}
+}

@@ -1,0 +1,130 @@
+// Package render turns calls into bytes. A renderer appends to a buffer and
+// never fails; writing is somebody else's.
+package render
+
+import (
+	"fgtrace/btfx"
+	"fgtrace/tracer/calls"
+	"fgtrace/tracer/event"
+	"fgtrace/tracer/plan"
+	"fgtrace/tracer/stack"
+)
+
+// Kind says what of a call an event shows.
+type Kind uint8
+
+const (
+	Entry Kind = iota
+	Exit
+	Call // both in one, at the exit
+)
+
+// String returns the name that the JSON has for a kind.
+func (k Kind) String() string { return [...]string{"entry", "exit", "call"}[k] }
+
+// Event is what is shown of a call. Chain is nil where no stack was asked for.
+type Event struct {
+	Kind   Kind
+	Call   *calls.Call
+	Target *plan.Target
+	Chain  *Chain
+}
+
+// Chain is a call chain and its spelling, which a renderer makes once.
+type Chain struct {
+	stack.Chain
+	Errno    int         // why there is no stack, or 0
+	Raw      stack.Chain // as the kernel gave it; Frames is nil if not asked for
+	rendered []byte
+}
+
+// Start is what is known when tracing starts.
+type Start struct {
+	Kernel         string
+	Arch           string
+	Version        string
+	Argv           []string
+	Targets        int
+	RealtimeOffset int64 // ns to add to the kernel's clock for the time of day
+}
+
+// End is what is known when tracing has ended.
+type End struct {
+	Events          uint64 // shown
+	Lost            uint64 // records that found no room, or could not be decoded
+	RecursionMisses uint64 // program runs that the kernel, or our guard, left out
+	Self            uint64 // calls of the tracer itself, left out
+	NoEntry, NoExit uint64 // see calls.Counts
+	Running         uint64 // calls that had not returned
+	Skipped         []plan.Skip
+	PerTarget       []Loss
+}
+
+// Loss is what is missing of one target's calls. Targets that miss nothing are
+// not listed.
+type Loss struct {
+	Target          *plan.Target
+	LostEntries     uint64
+	LostExits       uint64
+	RecursionMisses uint64
+	Undecoded       uint64
+}
+
+// Renderer is an output format.
+type Renderer interface {
+	AppendStart(dst []byte, s *Start) []byte
+	AppendEvent(dst []byte, e *Event) []byte
+	AppendEnd(dst []byte, e *End) []byte
+}
+
+// maxErrno is the kernel's MAX_ERRNO (include/linux/err.h).
+const maxErrno = 4095
+
+// errorName returns the name of the error that a result stands for, or "".
+func errorName(l *btfx.Layout, raw []byte) string {
+	var errno int64
+	switch l.Kind {
+	case btfx.Int:
+		if !l.Signed {
+			return ""
+		}
+	case btfx.Pointer, btfx.String, btfx.FuncPointer:
+	default:
+		return ""
+	}
+	v, ok := l.Uint(raw)
+	if !ok {
+		return ""
+	}
+	if errno = -int64(v); errno < 1 || errno > maxErrno {
+		return ""
+	}
+	return btfx.ErrnoName(int(errno))
+}
+
+// arg returns the bytes of a parameter's value.
+func arg(c *calls.Call, p *plan.Param) []byte {
+	return c.Words[8*p.Word : 8*(p.Word+p.Words)]
+}
+
+// stringArg returns the text that a string parameter points to. See event.String.
+func stringArg(c *calls.Call, p *plan.Param) (s []byte, cut bool, errno int) {
+	return event.String(c.Strings, p.String)
+}
+
+func moduleName(module string) string {
+	if module == "" {
+		return "vmlinux"
+	}
+	return module
+}
+
+// untilNUL cuts a C string at its end.
+func untilNUL(b []byte) []byte {
+	for i, c := range b {
+		if c == 0 {
+			return b[:i]
+		}
+	}
+	return b
+}

@@ -1,0 +1,359 @@
+package tracer
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/rlimit"
+	"golang.org/x/sys/unix"
+
+	"fgtrace/bpf"
+	"fgtrace/bpf/wire"
+	"fgtrace/btfx"
+	"fgtrace/internal/bpfsys"
+	"fgtrace/tracer/build"
+	"fgtrace/tracer/event"
+	"fgtrace/tracer/plan"
+)
+
+// Options say what is traced of each call.
+type Options struct {
+	Exits      bool // attach to the return too; without it there are entries only
+	Stack      bool
+	RawStack   bool  // leave the frames of program and trampoline in the stacks
+	Self       bool  // show the tracer's own calls
+	Pids       []int // show only calls of these processes; none: all
+	Command    bool  // show only calls of what Follow starts; adds to Pids
+	Comm       string
+	BufferSize int // of the ring buffer, in bytes: a power of two of pages
+
+	// Progress, if not nil, is called as a phase goes on: "loading", 37, 120.
+	Progress func(phase string, done, total int)
+}
+
+// Session is a trace that is under way. Its phases are Load, Attach, Start,
+// Drain as often as there may be records, Stop, Close.
+type Session struct {
+	kernel  *plan.Kernel
+	opts    Options
+	targets []*plan.Target // a record's target is an index
+	shapes  []event.Shape
+	skipped []plan.Skip
+
+	programs collection
+	maps     map[string]*ebpf.Map
+	control  *ebpf.Memory
+	// controlBase is where struct control is in that memory.
+	controlBase int64
+	ring        *ring
+	backend     backend
+	modules     moduleBTF
+	others      []int // descriptors
+	progress    func(phase string, done, total int)
+}
+
+// collection holds the programs as the object has them.
+type collection struct {
+	spec *ebpf.CollectionSpec
+	maps map[string]*ebpf.Map
+}
+
+// Load creates the maps and loads a plan's programs. Targets whose programs the
+// kernel refuses are left out: see Skipped. Close the session in any case.
+func Load(k *plan.Kernel, p *plan.Plan, opts Options) (*Session, error) {
+	s := &Session{kernel: k, opts: opts, targets: p.Targets, progress: opts.Progress}
+	if s.progress == nil {
+		s.progress = func(string, int, int) {}
+	}
+	for _, t := range p.Targets {
+		s.shapes = append(s.shapes, t.Shape(opts.Stack))
+	}
+	if err := s.load(); err != nil {
+		s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *Session) load() error {
+	// Before 5.11 maps count against RLIMIT_MEMLOCK. Whether that can be
+	// raised shows when a map can't be made.
+	limit := rlimit.RemoveMemlock()
+
+	spec, err := bpf.Spec()
+	if err != nil {
+		return err
+	}
+	o := build.Options{
+		Stack:      s.opts.Stack,
+		Pids:       s.filtersPids(),
+		Comm:       s.opts.Comm,
+		Exits:      s.opts.Exits,
+		BufferSize: s.opts.BufferSize,
+	}
+	if !s.opts.RawStack {
+		o.StackSkip = tracerFrames
+	}
+	mapSpecs, err := o.Maps(spec, len(s.targets))
+	if err != nil {
+		return err
+	}
+	s.maps = make(map[string]*ebpf.Map)
+	for name, ms := range mapSpecs {
+		m, err := ebpf.NewMap(ms)
+		if err != nil {
+			return explain(fmt.Errorf("create map %s: %w", name, errors.Join(err, limit)))
+		}
+		s.maps[name] = m
+	}
+	control, ok := spec.Variables["control"]
+	if !ok {
+		return fmt.Errorf("map control word: the object has none")
+	}
+	s.controlBase = int64(control.Offset)
+	if s.control, err = s.maps[bpf.MapControl].Memory(); err != nil {
+		return fmt.Errorf("map control word: %w", err)
+	}
+	if s.ring, err = newRing(s.maps[bpf.MapEvents].FD(), s.opts.BufferSize); err != nil {
+		return err
+	}
+	s.programs = collection{spec, s.maps}
+
+	if err := s.identify(&o); err != nil {
+		return err
+	}
+	if s.opts.Command {
+		if err := s.follow(o); err != nil {
+			return err
+		}
+	}
+	s.backend = newLinks(s)
+	return s.backend.load(o)
+}
+
+// tracerFrames is how many frames every stack begins with that are the
+// tracer's: the program's and its trampoline's.
+const tracerFrames = 2
+
+func (s *Session) filtersPids() bool { return s.opts.Command || len(s.opts.Pids) > 0 }
+
+// instructions returns a program with its constants and maps.
+func (c collection) instructions(name string, constants build.Constants) (asm.Instructions, error) {
+	ps, ok := c.spec.Programs[name]
+	if !ok {
+		return nil, fmt.Errorf("load program %s: it is not in the object", name)
+	}
+	insns, err := build.Program(ps.Instructions, constants)
+	if err != nil {
+		return nil, err
+	}
+	for name, m := range c.maps {
+		if err := insns.AssociateMap(name, m); err != nil && !errors.Is(err, asm.ErrUnreferencedSymbol) {
+			return nil, fmt.Errorf("load program %s: %w", name, err)
+		}
+	}
+	return insns, nil
+}
+
+// identify finds out what the programs see of this process and this kernel.
+func (s *Session) identify(o *build.Options) error {
+	insns, err := s.programs.instructions(bpf.ProgWhoami, nil)
+	if err != nil {
+		return err
+	}
+	fd, err := bpfsys.Load(bpfsys.Program{Name: bpf.ProgWhoami, Type: ebpf.RawTracepoint, Insns: insns})
+	if err != nil {
+		return explain(fmt.Errorf("load program %s: %w", bpf.ProgWhoami, err))
+	}
+	defer unix.Close(fd)
+	// In a PID namespace os.Getpid() is another number.
+	tgid, err := bpfsys.RunRawTracepoint(fd)
+	if err != nil {
+		return fmt.Errorf("run program %s: %w", bpf.ProgWhoami, err)
+	}
+	if int(tgid) != os.Getpid() && len(s.opts.Pids) > 0 {
+		return fmt.Errorf("filter by PID: this is a PID namespace, and the kernel's PIDs are other ones; run in the initial one")
+	}
+	if !s.opts.Self {
+		o.Self = tgid
+	}
+	guarded, err := bpfsys.CountsRecursion(fd)
+	if err != nil {
+		return fmt.Errorf("probe recursion guard: %w", err)
+	}
+	o.Guard = !guarded
+	for _, pid := range s.opts.Pids {
+		if err := s.maps[bpf.MapPids].Put(uint32(pid), uint8(1)); err != nil {
+			return fmt.Errorf("set PID filter: %w", err)
+		}
+	}
+	return nil
+}
+
+// follow attaches the program that keeps the set of processes.
+func (s *Session) follow(o build.Options) error {
+	task, ok := s.kernel.Types.FindType(btfx.KindStruct, "task_struct")
+	if !ok {
+		return fmt.Errorf("follow forks: BTF has no task_struct")
+	}
+	tgid, err := s.kernel.Types.Member(task, "tgid")
+	if err != nil {
+		return fmt.Errorf("follow forks: %w", err)
+	}
+	var self uint64 = uint64(os.Getpid())
+	if o.Self != 0 {
+		self = uint64(o.Self)
+	}
+	insns, err := s.programs.instructions(bpf.ProgFork, build.Constants{
+		wire.ConfigSelf:     self,
+		wire.ConfigTaskTgid: uint64(tgid.Offset / 8),
+	})
+	if err != nil {
+		return err
+	}
+	prog, err := bpfsys.Load(bpfsys.Program{Name: bpf.ProgFork, Type: ebpf.RawTracepoint, Insns: insns})
+	if err != nil {
+		return explain(fmt.Errorf("load program %s: %w", bpf.ProgFork, err))
+	}
+	s.others = append(s.others, prog)
+	link, err := bpfsys.AttachRawTracepoint(prog, "sched_process_fork")
+	if err != nil {
+		return fmt.Errorf("follow forks: %w", err)
+	}
+	s.others = append(s.others, link)
+	return nil
+}
+
+// Attach attaches the targets that are still in the plan. Those that the kernel
+// refuses are left out: see Skipped.
+func (s *Session) Attach(p *plan.Plan) error {
+	keep := make(map[*plan.Target]bool, len(p.Targets))
+	for _, t := range p.Targets {
+		keep[t] = true
+	}
+	return s.backend.attach(keep)
+}
+
+// Targets returns the plan's targets at the time of Load: what records refer to.
+func (s *Session) Targets() []*plan.Target { return s.targets }
+
+// Shapes returns the layouts of the targets' records.
+func (s *Session) Shapes() []event.Shape { return s.shapes }
+
+// Attached returns the targets that are traced.
+func (s *Session) Attached() []*plan.Target { return s.backend.attached() }
+
+// Skipped returns the targets that the kernel refused, with the reasons.
+func (s *Session) Skipped() []plan.Skip { return s.skipped }
+
+func (s *Session) skip(t *plan.Target, reason string) {
+	s.skipped = append(s.skipped, plan.Skip{Func: t.Func, Module: t.Module, Reason: reason})
+}
+
+// StackLimit returns the number of frames of the longest stack that the kernel
+// records.
+func (s *Session) StackLimit() (int, error) {
+	n, err := maxStack()
+	if err != nil {
+		return 0, err
+	}
+	n = min(n, wire.MaxFrames)
+	if !s.opts.RawStack {
+		n -= tracerFrames
+	}
+	return n, nil
+}
+
+// Start opens the gate: from here on calls are recorded, of all targets at once.
+func (s *Session) Start(symbols *Symbols) error {
+	c := preemptControl(s.kernel, symbols)
+	for _, word := range []struct {
+		offset uintptr
+		value  uint64
+	}{
+		{controlPercpuBase, c.PercpuBase},
+		{controlPreemptCount, c.PreemptCount},
+		{controlInterruptMask, c.InterruptMask},
+		{controlGate, 1},
+	} {
+		if err := s.setControl(word.offset, word.value); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Stop closes the gate. What is in the ring buffer stays.
+func (s *Session) Stop() error { return s.setControl(controlGate, 0) }
+
+// Follow runs start, whose next child process and all that descends from it are
+// then what Options.Command shows.
+func (s *Session) Follow(start func() error) error {
+	if err := s.setControl(controlArmFork, 1); err != nil {
+		return err
+	}
+	return errors.Join(start(), s.setControl(controlArmFork, 0))
+}
+
+// Drain calls fn for each record that is complete, in the order in which the
+// programs began them, until there is none or fn returns false.
+func (s *Session) Drain(fn func(raw []byte) bool) (records int) { return s.ring.drain(fn) }
+
+// PollInterval is how long a reader waits when there are no records: programs
+// never wake it up, since that costs more than all else that they do.
+const PollInterval = 10 * time.Millisecond
+
+// Loss is what the programs left out of one target's calls.
+type Loss struct {
+	LostEntries, LostExits uint64 // no room in the ring buffer
+	Self                   uint64 // calls of the tracer itself
+	RecursionMisses        uint64 // the program was running on that CPU already
+}
+
+// Losses returns what was left out so far, by target.
+func (s *Session) Losses() ([]Loss, error) {
+	losses := make([]Loss, len(s.targets))
+	var perCPU []wire.Counters
+	for i := range losses {
+		if err := s.maps[bpf.MapCounts].Lookup(uint32(i), &perCPU); err != nil {
+			return nil, fmt.Errorf("read counters: %w", err)
+		}
+		for _, c := range perCPU {
+			losses[i].LostEntries += c.LostEntries
+			losses[i].LostExits += c.LostExits
+			losses[i].Self += c.Self
+			losses[i].RecursionMisses += c.Recursion
+		}
+	}
+	if err := s.backend.misses(losses); err != nil {
+		return nil, err
+	}
+	return losses, nil
+}
+
+// LostProcesses returns how many processes could not be followed, for want of
+// room in the set.
+func (s *Session) LostProcesses() (uint64, error) { return s.getControl(controlLostPids) }
+
+// Close detaches and frees everything. Detaching takes 0.2 s a function on some
+// kernels; progress is called.
+func (s *Session) Close() error {
+	if s.backend != nil {
+		s.backend.close()
+	}
+	for _, fd := range s.others {
+		unix.Close(fd)
+	}
+	if s.ring != nil {
+		s.ring.close()
+	}
+	for _, m := range s.maps {
+		m.Close()
+	}
+	s.modules.close()
+	return nil
+}

@@ -1,0 +1,141 @@
+// Package stack makes true call chains of the return addresses that
+// bpf_get_stack collects in a program called by a trampoline.
+package stack
+
+import "strings"
+
+// Symbol is what is known of an address.
+type Symbol struct {
+	Func   string
+	Module string // "" for vmlinux; "bpf" for BPF programs and trampolines
+	Offset uint64 // of the address in the function
+}
+
+// Symbols names addresses.
+type Symbols interface {
+	Symbol(addr uint64) (Symbol, bool)
+}
+
+// Frame is one function of a chain. Addr is the tracee's first instruction, or
+// the address that the frame returns to. Func is "" where nothing is known.
+type Frame struct {
+	Addr uint64
+	Symbol
+}
+
+// Chain is a call chain, the tracee first. Truncated says that the kernel cut
+// it off: there are callers that it doesn't name.
+type Chain struct {
+	Frames    []Frame
+	Truncated bool
+}
+
+// Tracee is the function that a chain begins with.
+type Tracee struct {
+	Func, Module string
+	Addr         uint64 // 0 if unknown
+	PatchSpan    uint64 // arch.Arch's
+}
+
+// Build makes the chain of a stack that was taken in the tracee's program, of
+// which the frames of program and trampoline may be there or have been skipped.
+// limit is the number of frames that the kernel collects at most, those skipped
+// not counted.
+//
+// Whether the tracee has a frame of its own depends on how the trampoline was
+// entered, which other programs on the function decide, and which can change
+// from call to call. Entered by call, the first return address lies just behind
+// the patched instruction; entered by jmp (Linux 6.19, 25e4e3565d45), it is
+// missing and the first return address is the caller's. No other return address
+// can lie in that range: it holds that one call.
+func Build(raw []uint64, tracee Tracee, syms Symbols, limit int) Chain {
+	chain := Chain{Truncated: len(raw) >= limit}
+	chain.Frames = append(make([]Frame, 0, len(raw)+1), Frame{
+		Addr:   tracee.Addr,
+		Symbol: Symbol{Func: tracee.Func, Module: tracee.Module},
+	})
+
+	rest := make([]Frame, len(raw))
+	for i, addr := range raw {
+		rest[i] = Frame{Addr: addr, Symbol: returnSymbol(syms, addr)}
+	}
+	rest = skipTracer(rest)
+	if len(rest) > 0 && tracee.patched(rest[0]) {
+		rest = rest[1:]
+	}
+	chain.Frames = appendCallers(chain.Frames, rest, tracee.PatchSpan)
+
+	if last := chain.Frames[len(chain.Frames)-1]; isReturnHook(last.Symbol) {
+		chain.Truncated = true
+	}
+	return chain
+}
+
+// returnSymbol names the function that a return address lies in. That is the one
+// of the call before it: a function that ends with a call which never returns
+// has its return address behind its end.
+func returnSymbol(syms Symbols, addr uint64) Symbol {
+	if sym, ok := syms.Symbol(addr); ok && (sym.Offset != 0 || isReturnHook(sym)) {
+		return sym
+	}
+	sym, ok := syms.Symbol(addr - 1)
+	if ok {
+		sym.Offset++
+	}
+	return sym
+}
+
+// patched tells whether a frame is the call of the tracee's own trampoline.
+func (t Tracee) patched(f Frame) bool {
+	if t.Addr != 0 {
+		return f.Addr > t.Addr && f.Addr <= t.Addr+t.PatchSpan
+	}
+	return f.Func == t.Func && f.Module == t.Module && f.Offset <= t.PatchSpan
+}
+
+// skipTracer drops the program and its trampoline, which come first if the
+// kernel was not told to skip them.
+func skipTracer(frames []Frame) []Frame {
+	for i := range min(len(frames), 2) {
+		if isTrampoline(frames[i].Symbol) {
+			return frames[i+1:]
+		}
+	}
+	return frames
+}
+
+// appendCallers appends the callers without what tracing put among them: a
+// traced function further up is there with its body's frame; then comes its
+// trampoline and, if that was entered by call, the patched instruction.
+func appendCallers(chain, frames []Frame, span uint64) []Frame {
+	for i := 0; i < len(frames); i++ {
+		if !isTrampoline(frames[i].Symbol) {
+			chain = append(chain, frames[i])
+			continue
+		}
+		body := chain[len(chain)-1]
+		if i+1 < len(frames) && sameFunc(body, frames[i+1]) && frames[i+1].Offset <= span {
+			i++
+		}
+	}
+	return chain
+}
+
+func sameFunc(a, b Frame) bool {
+	return a.Func != "" && a.Func == b.Func && a.Addr-a.Offset == b.Addr-b.Offset
+}
+
+// isTrampoline knows the images of kernel/bpf/trampoline.c by their symbols.
+func isTrampoline(s Symbol) bool {
+	return s.Module == "bpf" && strings.HasPrefix(s.Func, "bpf_trampoline_")
+}
+
+// isReturnHook knows the code that a replaced return address leads to. A stack
+// that ends there could not be followed through it.
+func isReturnHook(s Symbol) bool {
+	switch s.Func {
+	case "return_to_handler", "arch_rethook_trampoline", "__kretprobe_trampoline", "kretprobe_trampoline":
+		return true
+	}
+	return false
+}
