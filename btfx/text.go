@@ -6,6 +6,8 @@ import (
 	"math/bits"
 	"strconv"
 	"unicode/utf8"
+
+	"fgtrace/internal/digits"
 )
 
 // Symbols names kernel addresses.
@@ -90,9 +92,9 @@ func (l *Layout) appendScalar(dst []byte, v uint64, syms Symbols) []byte {
 // appendNumber appends a number in decimal.
 func (l *Layout) appendNumber(dst []byte, v uint64) []byte {
 	if l.Signed {
-		return strconv.AppendInt(dst, int64(v), 10)
+		return digits.AppendInt(dst, int64(v))
 	}
-	return strconv.AppendUint(dst, v, 10)
+	return digits.AppendUint(dst, v)
 }
 
 func (l *Layout) appendEnum(dst []byte, v uint64) []byte {
@@ -155,7 +157,7 @@ func appendSymbol(dst []byte, v uint64, syms Symbols) []byte {
 }
 
 func appendHex(dst []byte, v uint64) []byte {
-	return strconv.AppendUint(append(dst, "0x"...), v, 16)
+	return digits.AppendHex(append(dst, "0x"...), v)
 }
 
 // appendWide appends a scalar of more than 8 bytes: __int128 in decimal, and

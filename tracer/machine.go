@@ -93,7 +93,7 @@ func readModules(base *btfx.Types) ([]plan.Module, error) {
 type Symbols struct {
 	*plan.Symbols
 	variables map[string]uint64
-	hidden    bool
+	text      *kallsyms.Text // nil if hidden
 }
 
 // NewSymbols returns symbols for a plan, still to be read.
@@ -109,25 +109,20 @@ func (s *Symbols) Read() error {
 		return err
 	}
 	defer f.Close()
-	err = kallsyms.Scan(f, func(addr uint64, typ byte, name, module []byte) bool {
-		if len(module) == 0 && isPreemptVariable(name) {
+	s.text, err = kallsyms.ReadText(f, func(addr uint64, typ byte, name, module []byte) {
+		if typ != 't' && len(module) == 0 && isPreemptVariable(name) {
 			s.variables[string(name)] = addr
 		}
 		s.Offer(addr, typ, name, module)
-		return true
 	})
-	if errors.Is(err, kallsyms.ErrHidden) {
-		s.hidden = true
-		return nil
-	}
-	if err != nil {
+	if err != nil && !errors.Is(err, kallsyms.ErrHidden) {
 		return fmt.Errorf("read symbols: %w", err)
 	}
 	return nil
 }
 
 // Hidden tells that the kernel hides addresses, for want of CAP_SYSLOG.
-func (s *Symbols) Hidden() bool { return s.hidden }
+func (s *Symbols) Hidden() bool { return s.text == nil }
 
 // maxStack returns the number of frames that the kernel collects at most.
 func maxStack() (int, error) {

@@ -2,22 +2,18 @@ package tracer
 
 import (
 	"fmt"
-	"io"
-	"sync"
 
 	"fgtrace/btfx"
 	"fgtrace/internal/kallsyms"
 	"fgtrace/tracer/stack"
 )
 
-// Names names kernel addresses. It reads /proc/kallsyms when it is first asked,
-// and the part of it that is generated code again whenever an address is in
-// none of what it knows: BPF programs and trampolines come and go, and every
+// Names names kernel addresses. It knows what /proc/kallsyms had at the start,
+// and reads the part of it that is generated code again whenever an address is
+// in none of what it knows: BPF programs and trampolines come and go, and every
 // attach gives a trampoline a new place.
-//
-// One goroutine at a time may use it, but Preload may run beside.
 type Names struct {
-	load       func() (*kallsyms.Table, error)
+	start      *kallsyms.Text // nil: hidden
 	known      map[uint64]name
 	generated  *kallsyms.Table
 	generation uint64
@@ -30,15 +26,7 @@ type name struct {
 }
 
 // NewNames returns names of the running kernel.
-func NewNames() *Names {
-	return &Names{
-		load:  sync.OnceValues(func() (*kallsyms.Table, error) { return readTable(kallsyms.Load) }),
-		known: make(map[uint64]name),
-	}
-}
-
-// Preload reads the symbols, which else the first question does.
-func (n *Names) Preload() { n.load() }
+func NewNames(s *Symbols) *Names { return &Names{start: s.text, known: make(map[uint64]name)} }
 
 // Err returns the first error in reading symbols. Addresses then have no names.
 func (n *Names) Err() error { return n.err }
@@ -51,12 +39,10 @@ func (n *Names) Symbol(addr uint64) (stack.Symbol, bool) {
 	if known, ok := n.known[addr]; ok {
 		return known.symbol, known.ok
 	}
-	table, err := n.load()
-	if err != nil {
-		n.fail(err)
+	if n.start == nil {
 		return stack.Symbol{}, false
 	}
-	symbol, ok := lookup(table, addr)
+	symbol, ok := lookup(n.start, addr)
 	if !ok || isGenerated(symbol) {
 		symbol, ok = n.generatedSymbol(addr)
 	}
@@ -70,9 +56,11 @@ func (n *Names) generatedSymbol(addr uint64) (stack.Symbol, bool) {
 			return symbol, true
 		}
 	}
-	table, err := readTable(kallsyms.LoadBPF)
+	table, err := readGenerated()
 	if err != nil {
-		n.fail(err)
+		if n.err == nil {
+			n.err = err
+		}
 		return stack.Symbol{}, false
 	}
 	n.generated = table
@@ -86,14 +74,10 @@ func (n *Names) generatedSymbol(addr uint64) (stack.Symbol, bool) {
 	return lookup(table, addr)
 }
 
-func (n *Names) fail(err error) {
-	if n.err == nil {
-		n.err = err
-	}
-}
-
-func lookup(t *kallsyms.Table, addr uint64) (stack.Symbol, bool) {
-	sym, ok := t.Symbol(addr)
+func lookup(list interface {
+	Symbol(addr uint64) (kallsyms.Sym, bool)
+}, addr uint64) (stack.Symbol, bool) {
+	sym, ok := list.Symbol(addr)
 	if !ok {
 		return stack.Symbol{}, false
 	}
@@ -108,13 +92,13 @@ func isGenerated(s stack.Symbol) bool {
 	return false
 }
 
-func readTable(load func(io.Reader) (*kallsyms.Table, error)) (*kallsyms.Table, error) {
+func readGenerated() (*kallsyms.Table, error) {
 	f, err := kallsyms.Open()
 	if err != nil {
 		return nil, fmt.Errorf("read symbols: %w", err)
 	}
 	defer f.Close()
-	table, err := load(f)
+	table, err := kallsyms.LoadBPF(f)
 	if err != nil {
 		return nil, fmt.Errorf("read symbols: %w", err)
 	}

@@ -204,9 +204,12 @@ INLINE void entered(void *ctx)
 #undef STRING
 
 	if (CONFIG(CONFIG_STACK_AT)) {
-		long n = bpf_get_stack(ctx, (u8 *)r + CONFIG(CONFIG_STACK_AT),
-				       MAX_FRAMES * 8, CONFIG(CONFIG_STACK_FLAGS));
+		void *frames = (u8 *)r + CONFIG(CONFIG_STACK_AT);
+		u64 flags = CONFIG(CONFIG_STACK_FLAGS);
+		long n = bpf_get_stack(ctx, frames, FEW_FRAMES * 8, flags);
 
+		if (UNLIKELY(n > (FEW_FRAMES - 4) * 8))
+			n = bpf_get_stack(ctx, frames, MAX_FRAMES * 8, flags);
 		r->frames = n < 0 ? n : n / 8;
 	}
 	r->time = bpf_ktime_get_ns();

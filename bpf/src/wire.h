@@ -19,6 +19,7 @@ enum limit {
 	COMM_SIZE = 16,    /* TASK_COMM_LEN */
 	STRING_DATA = 124, /* bytes of a string that are copied, its NUL included */
 	MAX_FRAMES = 127,  /* kernel.perf_event_max_stack's default: what the kernel collects */
+	FEW_FRAMES = 48,   /* asked for first: the kernel clears what it does not fill */
 	CONFIG_MARK = 0x5ca1ab1e00000000ULL, /* see enum config */
 };
 

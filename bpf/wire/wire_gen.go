@@ -82,5 +82,6 @@ const (
 	CommSize   = 16
 	StringData = 124
 	MaxFrames  = 127
+	FewFrames  = 48
 	ConfigMark = 6674804268077154304
 )

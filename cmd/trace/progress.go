@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/term"
@@ -16,6 +17,8 @@ type progress struct {
 	began    time.Time
 	last     time.Time
 	shown    bool
+	phases   []string // "load 12ms"
+	lap      time.Time
 }
 
 const progressDelay = time.Second
@@ -23,7 +26,7 @@ const progressDelay = time.Second
 func newProgress(w io.Writer) *progress {
 	f, ok := w.(*os.File)
 	now := time.Now()
-	return &progress{w: w, terminal: ok && term.IsTerminal(int(f.Fd())), began: now, last: now}
+	return &progress{w: w, terminal: ok && term.IsTerminal(int(f.Fd())), began: now, last: now, lap: now}
 }
 
 // step says how far a phase is.
@@ -48,4 +51,16 @@ func (p *progress) done() {
 		p.shown = false
 	}
 	p.last = time.Now()
+}
+
+// phase ends a phase of the start.
+func (p *progress) phase(name string) {
+	now := time.Now()
+	p.phases = append(p.phases, fmt.Sprintf("%s %v", name, now.Sub(p.lap).Round(100*time.Microsecond)))
+	p.lap = now
+}
+
+// ready says how long the start took.
+func (p *progress) ready() string {
+	return fmt.Sprintf("ready after %v (%s)", time.Since(p.began).Round(100*time.Microsecond), strings.Join(p.phases, ", "))
 }

@@ -32,10 +32,12 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	if err != nil {
 		return err
 	}
+	progress.phase("types")
 	p, symbols, err := resolve(o, kernel)
 	if err != nil {
 		return err
 	}
+	progress.phase("plan")
 	if n := len(p.Targets); n > maxTargets && !o.yes && !o.dryRun {
 		return usageError{fmt.Errorf("plan: %q names %d functions; --yes traces more than %d", o.targetText(), n, maxTargets)}
 	}
@@ -73,10 +75,12 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	}
 	defer func() { err = errors.Join(err, closeSession()); progress.done() }()
 
+	progress.phase("load")
 	syms, err := symbols()
 	if err != nil {
 		return err
 	}
+	progress.phase("symbols")
 	if err := syms.Check(p); err != nil {
 		return err
 	}
@@ -93,7 +97,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		return fmt.Errorf("attach: none of the functions that %q names can be traced", o.targetText())
 	}
 
-	names := tracer.NewNames()
+	names := tracer.NewNames(syms)
 	f, err := newFlow(o, kernel, session, names, out)
 	if err != nil {
 		return err
@@ -113,8 +117,10 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	if err := session.Start(syms); err != nil {
 		return err
 	}
+	progress.phase("attach")
 	progress.done()
 	if o.verbose {
+		fmt.Fprintf(stderr, "trace: %s\n", progress.ready())
 		reportAttached(stderr, attached, kernel)
 	}
 	runErr := t.run(ctx)

@@ -18,16 +18,16 @@ func (e Entry) Code() bool { return isCode(e.Type) }
 // in the map. Errors are those of Scan.
 func Lookup(r io.Reader, names []string) (map[string][]Entry, error) {
 	wanted := make(map[string]struct{}, len(names))
-	var shapes shapeSet
+	var shapes NameFilter
 	for _, name := range names {
 		wanted[name] = struct{}{}
-		shapes.add(name)
+		shapes.Add(name)
 	}
 
 	found := make(map[string][]Entry, len(names))
 	lastModule := ""
 	err := Scan(r, func(addr uint64, typ byte, name, module []byte) bool {
-		if !shapes.has(name) {
+		if !shapes.Has(name) {
 			return true
 		}
 		if _, ok := wanted[string(name)]; !ok {
@@ -46,20 +46,22 @@ func Lookup(r io.Reader, names []string) (map[string][]Entry, error) {
 	return found, nil
 }
 
-// shapeSet turns most names away before they are hashed whole, which is half of
-// what a lookup costs. It goes by the length and two bytes of a name, not the
-// first ones: names of kernel functions begin alike.
-type shapeSet [64]uint64
+// NameFilter turns most names away before they are hashed whole, which is half
+// of what looking names up costs. It goes by the length and two bytes of a name,
+// not the first ones: names of kernel functions begin alike. The zero value
+// turns all away.
+type NameFilter [64]uint64
 
-func (s *shapeSet) add(name string) {
+// Add lets a name pass.
+func (s *NameFilter) Add(name string) {
 	if len(name) > 0 {
 		shape := shapeOf(len(name), name[len(name)/2], name[len(name)-1])
 		s[shape/64] |= 1 << (shape % 64)
 	}
 }
 
-// has is given names from a list, which are never empty.
-func (s *shapeSet) has(name []byte) bool {
+// Has reports whether a name may have been added. Names of a list are never empty.
+func (s *NameFilter) Has(name []byte) bool {
 	shape := shapeOf(len(name), name[len(name)/2], name[len(name)-1])
 	return s[shape/64]&(1<<(shape%64)) != 0
 }

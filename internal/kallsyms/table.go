@@ -46,8 +46,11 @@ const (
 )
 
 // Load reads all code symbols.
-func Load(r io.Reader) (*Table, error) {
-	return load(r, newBuilder(192<<10), func([]byte) bool { return true })
+func Load(r io.Reader) (*Table, error) { return loadAll(r, 192<<10) }
+
+// loadAll reads all code symbols of a list that has about so many.
+func loadAll(r io.Reader, symbols int) (*Table, error) {
+	return load(r, newBuilder(symbols), func([]byte) bool { return true })
 }
 
 // LoadBPF reads code that is generated at run time only: BPF programs,

@@ -47,7 +47,7 @@ type Counts struct {
 // room was reserved for them in the one ring buffer, which puts an entry before
 // its exit even if the task changed CPUs between them.
 type Assembler struct {
-	open   map[uint64]*Call
+	open   table
 	free   []*Call
 	nextID uint64
 	counts Counts
@@ -55,15 +55,11 @@ type Assembler struct {
 
 // Enter takes an entry and returns its call, which stays open until Leave.
 func (a *Assembler) Enter(r *event.Record) *Call {
-	if a.open == nil {
-		a.open = make(map[uint64]*Call)
-	}
 	c := a.fill(r)
-	if old := a.open[r.Frame]; old != nil {
+	if old := a.open.put(r.Frame, c); old != nil {
 		a.counts.NoExit++
 		a.Release(old)
 	}
-	a.open[r.Frame] = c
 	return c
 }
 
@@ -73,15 +69,12 @@ func (a *Assembler) Note(r *event.Record) *Call { return a.fill(r) }
 // Leave takes an exit and returns its call, which is to be given back by
 // Release. A call whose entry is not known has no Entered.
 func (a *Assembler) Leave(r *event.Record) *Call {
-	c := a.open[r.Frame]
-	if c != nil {
-		delete(a.open, r.Frame)
-		// The frame of a call that never returned can be used by another.
-		if c.Target != r.Target || r.EntryLost || c.Entry > r.Time {
-			a.counts.NoExit++
-			a.Release(c)
-			c = nil
-		}
+	c := a.open.take(r.Frame)
+	// The frame of a call that never returned can be used by another.
+	if c != nil && (c.Target != r.Target || r.EntryLost || c.Entry > r.Time) {
+		a.counts.NoExit++
+		a.Release(c)
+		c = nil
 	}
 	if c == nil {
 		a.counts.NoEntry++
@@ -95,7 +88,7 @@ func (a *Assembler) Leave(r *event.Record) *Call {
 }
 
 // Open returns the number of calls that have not returned.
-func (a *Assembler) Open() int { return len(a.open) }
+func (a *Assembler) Open() int { return a.open.used }
 
 // Counts returns the calls so far that did not come out whole.
 func (a *Assembler) Counts() Counts { return a.counts }

@@ -75,7 +75,7 @@ type Record struct {
 // error says that the record is not what a program of ours writes.
 func Decode(raw []byte, shapes []Shape, r *Record) error {
 	var w *wire.Record
-	if len(raw) < ExitSize {
+	if len(raw) < wire.RecordSize {
 		return fmt.Errorf("decode record: %d bytes, less than any", len(raw))
 	}
 	target := binary.LittleEndian.Uint32(raw[unsafe.Offsetof(w.Target):])
@@ -93,6 +93,9 @@ func Decode(raw []byte, shapes []Shape, r *Record) error {
 
 	switch r.Kind {
 	case Exit:
+		if len(raw) < ExitSize {
+			return fmt.Errorf("decode exit: %d bytes of %d", len(raw), ExitSize)
+		}
 		r.Retval = raw[wire.RecordSize:ExitSize]
 		r.Words, r.Strings, r.Frames, r.StackErr = nil, nil, nil, 0
 		return nil

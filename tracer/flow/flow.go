@@ -20,6 +20,7 @@ type Flow struct {
 	renderer render.Renderer
 
 	record    event.Record
+	event     render.Event
 	assembler calls.Assembler
 	out       []byte
 	events    uint64
@@ -95,11 +96,12 @@ func (f *Flow) exit(r *event.Record) {
 }
 
 func (f *Flow) emit(kind render.Kind, c *calls.Call) {
-	e := render.Event{Kind: kind, Call: c, Target: f.targets[c.Target]}
+	// An event of its own would be an allocation a call.
+	f.event = render.Event{Kind: kind, Call: c, Target: f.targets[c.Target]}
 	if f.chains != nil && c.Entered {
-		e.Chain = f.chains.of(c, e.Target)
+		f.event.Chain = f.chains.of(c, f.event.Target)
 	}
-	f.out = f.renderer.AppendEvent(f.out, &e)
+	f.out = f.renderer.AppendEvent(f.out, &f.event)
 	f.events++
 }
 

@@ -254,8 +254,12 @@ func newTarget(module string, types *btfx.Types, name string, id btfx.ID) (*Targ
 		if t.Ret, err = types.Layout(proto.Ret); err != nil {
 			return nil, err
 		}
-		if t.Ret.Kind == btfx.Void {
+		switch t.Ret.Kind {
+		case btfx.Void:
 			t.Ret = nil
+		case btfx.Struct, btfx.Union:
+			// btf_distill_func_proto in kernel/bpf/btf.c refuses these.
+			return nil, fmt.Errorf("returns %s, a %s: no trampoline passes that on", t.Ret.Type, t.Ret.Kind)
 		}
 	}
 	return t, nil

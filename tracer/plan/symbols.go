@@ -1,10 +1,12 @@
 package plan
 
 import (
+	"bytes"
 	"fmt"
 	"strings"
 
 	"fgtrace/bpf/wire"
+	"fgtrace/internal/kallsyms"
 	"fgtrace/tracer/spec"
 )
 
@@ -15,6 +17,8 @@ const maxWords = wire.MaxWords
 type Symbols struct {
 	targets []spec.Target
 	addrs   map[string][]symbol // of the names in question
+	filter  kallsyms.NameFilter // lets those names pass
+	search  bool                // other names matter too
 	unknown []Skip              // matched a glob, and BTF has no such function
 	nearest []*spec.Nearest     // per target; nil where the name is known
 	seen    map[string]bool
@@ -35,6 +39,7 @@ func NewSymbols(targets []spec.Target, p *Plan) *Symbols {
 	}
 	for _, t := range p.Targets {
 		s.addrs[t.Func] = nil
+		s.filter.Add(t.Func)
 	}
 	for _, k := range p.Skipped {
 		s.seen[k.Func] = true
@@ -43,6 +48,7 @@ func NewSymbols(targets []spec.Target, p *Plan) *Symbols {
 		if !p.has(t) {
 			s.nearest[i] = spec.NewNearest(t.Text, 3)
 		}
+		s.search = s.search || t.Glob || s.nearest[i] != nil
 	}
 	return s
 }
@@ -69,23 +75,48 @@ func (s *Symbols) Offer(addr uint64, typ byte, name, module []byte) {
 	default:
 		return
 	}
-	if have, ok := s.addrs[string(name)]; ok {
-		s.addrs[string(name)] = append(have, symbol{addr, string(module)})
+	if s.filter.Has(name) {
+		if have, ok := s.addrs[string(name)]; ok {
+			s.addrs[string(name)] = append(have, symbol{addr, string(module)})
+			s.suggest(name)
+			return
+		}
+	}
+	if !s.search {
 		return
 	}
 	if strings.HasPrefix(string(module), "bpf") || strings.HasPrefix(string(module), "__builtin__") {
 		return // BPF programs and ftrace's own images are no kernel functions
 	}
 	for i, t := range s.targets {
-		if n := s.nearest[i]; n == nil && !t.Glob {
-			continue
-		} else if t.Match(string(name)) {
+		n := s.nearest[i]
+		switch {
+		case n == nil && !t.Glob:
+		case t.Match(string(name)):
+			if t.Glob && isPart(name) {
+				continue
+			}
 			s.unprototyped(string(name), string(module))
 			return
-		} else if n != nil {
+		case n != nil && !isPart(name):
 			n.Offer(string(name))
 		}
 	}
+}
+
+// suggest offers the name of a target for those that nothing has the name of.
+func (s *Symbols) suggest(name []byte) {
+	for _, n := range s.nearest {
+		if n != nil {
+			n.Offer(string(name))
+		}
+	}
+}
+
+// isPart tells the symbols of a function's parts from those of functions: what
+// the compiler moved away as unlikely, and the padding in front (objtool's).
+func isPart(name []byte) bool {
+	return bytes.HasPrefix(name, []byte("__pfx_")) || bytes.Contains(name, []byte(".cold"))
 }
 
 func (s *Symbols) unprototyped(name, module string) {

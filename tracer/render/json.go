@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"fgtrace/btfx"
+	"fgtrace/internal/digits"
 	"fgtrace/internal/kallsyms"
 	"fgtrace/tracer/calls"
 	"fgtrace/tracer/plan"
@@ -12,7 +13,7 @@ import (
 
 // JSON writes one object a line; docs/json.md describes them.
 type JSON struct {
-	targets map[*plan.Target]*jsonTarget
+	targets []jsonTarget // by index in the plan
 	syms    btfx.Symbols
 }
 
@@ -25,15 +26,15 @@ type jsonTarget struct {
 
 // NewJSON returns a renderer for the targets of a plan.
 func NewJSON(targets []*plan.Target, syms btfx.Symbols) *JSON {
-	j := &JSON{targets: make(map[*plan.Target]*jsonTarget, len(targets)), syms: syms}
+	j := &JSON{syms: syms}
 	for _, t := range targets {
-		j.targets[t] = newJSONTarget(t)
+		j.targets = append(j.targets, newJSONTarget(t))
 	}
 	return j
 }
 
-func newJSONTarget(t *plan.Target) *jsonTarget {
-	j := &jsonTarget{}
+func newJSONTarget(t *plan.Target) jsonTarget {
+	var j jsonTarget
 	j.head = appendFunc(j.head, t.Func)
 	j.head = append(j.head, `,"module":`...)
 	j.head = btfx.AppendJSONString(j.head, moduleName(t.Module))
@@ -125,11 +126,12 @@ func appendObject(dst []byte, v any) []byte {
 
 // AppendEvent implements Renderer.
 func (j *JSON) AppendEvent(dst []byte, e *Event) []byte {
-	t, c := j.targets[e.Target], e.Call
+	c := e.Call
+	t := &j.targets[c.Target]
 	dst = append(dst, `{"event":"`...)
 	dst = append(dst, e.Kind.String()...)
 	dst = append(dst, `","id":`...)
-	dst = strconv.AppendUint(dst, c.ID, 10)
+	dst = digits.AppendUint(dst, c.ID)
 	dst = append(dst, ',')
 	dst = append(dst, t.head...)
 	if c.Entered {
@@ -143,17 +145,17 @@ func (j *JSON) AppendEvent(dst []byte, e *Event) []byte {
 		dst = j.appendRetval(dst, t, c, e.Target)
 		if c.Entered {
 			dst = append(dst, `,"duration_ns":`...)
-			dst = strconv.AppendUint(dst, c.Duration(), 10)
+			dst = digits.AppendUint(dst, c.Duration())
 		}
 	}
 	dst = append(dst, `,"time_ns":`...)
-	dst = strconv.AppendUint(dst, time, 10)
+	dst = digits.AppendUint(dst, time)
 	dst = append(dst, `,"cpu":`...)
-	dst = strconv.AppendUint(dst, uint64(c.CPU), 10)
+	dst = digits.AppendUint(dst, uint64(c.CPU))
 	dst = append(dst, `,"pid":`...)
-	dst = strconv.AppendUint(dst, uint64(c.Pid), 10)
+	dst = digits.AppendUint(dst, uint64(c.Pid))
 	dst = append(dst, `,"tid":`...)
-	dst = strconv.AppendUint(dst, uint64(c.Tid), 10)
+	dst = digits.AppendUint(dst, uint64(c.Tid))
 	if c.Entered {
 		dst = append(dst, `,"comm":`...)
 		dst = btfx.AppendJSONString(dst, untilNUL(c.Comm[:]))
@@ -223,7 +225,7 @@ func appendJSONChain(c *Chain) []byte {
 	dst = appendJSONFrames(dst, c)
 	if c.Errno != 0 {
 		dst = append(dst, `,"stack_error":`...)
-		dst = btfx.AppendJSONString(dst, "-"+btfx.ErrnoName(c.Errno))
+		dst = btfx.AppendJSONString(dst, stackError(c.Errno))
 	}
 	dst = append(dst, `,"truncated":`...)
 	return strconv.AppendBool(dst, c.Truncated)
@@ -238,11 +240,15 @@ func appendJSONFrames(dst []byte, c *Chain) []byte {
 		dst = append(dst, '{')
 		dst = appendFunc(dst, f.Func)
 		dst = append(dst, `,"offset":`...)
-		dst = strconv.AppendUint(dst, f.Offset, 10)
+		dst = digits.AppendUint(dst, f.Offset)
 		dst = append(dst, `,"addr":"0x`...)
-		dst = strconv.AppendUint(dst, f.Addr, 16)
+		dst = digits.AppendHex(dst, f.Addr)
 		dst = append(dst, `","module":`...)
-		dst = btfx.AppendJSONString(dst, moduleName(f.Module))
+		module := ""
+		if f.Func != "" { // else it is unknown, too
+			module = moduleName(f.Module)
+		}
+		dst = btfx.AppendJSONString(dst, module)
 		dst = append(dst, '}')
 	}
 	return append(dst, ']')

@@ -3,6 +3,8 @@
 package render
 
 import (
+	"strconv"
+
 	"fgtrace/btfx"
 	"fgtrace/tracer/calls"
 	"fgtrace/tracer/event"
@@ -100,6 +102,15 @@ func errorName(l *btfx.Layout, raw []byte) string {
 		return ""
 	}
 	return btfx.ErrnoName(int(errno))
+}
+
+// stackError spells why there is no stack: -EFAULT, or the number of an error
+// that has no name.
+func stackError(errno int) string {
+	if name := btfx.ErrnoName(errno); name != "" {
+		return "-" + name
+	}
+	return strconv.Itoa(-errno)
 }
 
 // arg returns the bytes of a parameter's value.

@@ -1,10 +1,10 @@
 package render
 
 import (
-	"strconv"
 	"time"
 
 	"fgtrace/btfx"
+	"fgtrace/internal/digits"
 	"fgtrace/internal/kallsyms"
 	"fgtrace/tracer/calls"
 	"fgtrace/tracer/plan"
@@ -15,7 +15,7 @@ import (
 //
 //	15:04:05.710082515 [0] ping/492 icmp_rcv(struct sk_buff *skb=0xffff8880035b4700) = 0 2.174us
 type Text struct {
-	targets map[*plan.Target]*textTarget
+	targets []textTarget // by index in the plan
 	syms    btfx.Symbols
 	paint   paint
 	loc     *time.Location
@@ -41,7 +41,7 @@ type TextOptions struct {
 
 // NewText returns a renderer for the targets of a plan.
 func NewText(targets []*plan.Target, syms btfx.Symbols, opts TextOptions) *Text {
-	t := &Text{targets: make(map[*plan.Target]*textTarget, len(targets)), syms: syms, loc: opts.Location, second: -1}
+	t := &Text{syms: syms, loc: opts.Location, second: -1}
 	if t.loc == nil {
 		t.loc = time.Local
 	}
@@ -49,13 +49,13 @@ func NewText(targets []*plan.Target, syms btfx.Symbols, opts TextOptions) *Text 
 		t.paint = paint{bold: "\x1b[1m", dim: "\x1b[2m", red: "\x1b[31m", cyan: "\x1b[36m", off: "\x1b[0m"}
 	}
 	for _, target := range targets {
-		t.targets[target] = t.newTarget(target)
+		t.targets = append(t.targets, t.newTarget(target))
 	}
 	return t
 }
 
-func (t *Text) newTarget(target *plan.Target) *textTarget {
-	tt := &textTarget{name: []byte(t.paint.bold + displayName(target.Func) + t.paint.off)}
+func (t *Text) newTarget(target *plan.Target) textTarget {
+	tt := textTarget{name: []byte(t.paint.bold + displayName(target.Func) + t.paint.off)}
 	for _, p := range target.Params {
 		decl := target.Types.DeclName(p.Type, p.Name)
 		tt.params = append(tt.params, []byte(t.paint.dim+decl+"="+t.paint.off))
@@ -82,14 +82,15 @@ func (t *Text) AppendEnd(dst []byte, _ *End) []byte { return dst }
 
 // AppendEvent implements Renderer.
 func (t *Text) AppendEvent(dst []byte, e *Event) []byte {
-	target, c := t.targets[e.Target], e.Call
+	c := e.Call
+	target := &t.targets[c.Target]
 	if e.Kind == Exit {
 		dst = t.appendTime(dst, c.Exit)
 	} else {
 		dst = t.appendTime(dst, c.Entry)
 	}
 	dst = append(dst, " ["...)
-	dst = strconv.AppendUint(dst, uint64(c.CPU), 10)
+	dst = digits.AppendUint(dst, uint64(c.CPU))
 	dst = append(dst, "] "...)
 	dst = t.appendTask(dst, c)
 	switch e.Kind {
@@ -123,10 +124,10 @@ func (t *Text) appendTask(dst []byte, c *calls.Call) []byte {
 		dst = appendPrintable(dst, untilNUL(c.Comm[:]))
 	}
 	dst = append(dst, '/')
-	dst = strconv.AppendUint(dst, uint64(c.Pid), 10)
+	dst = digits.AppendUint(dst, uint64(c.Pid))
 	if c.Tid != c.Pid {
 		dst = append(dst, '/')
-		dst = strconv.AppendUint(dst, uint64(c.Tid), 10)
+		dst = digits.AppendUint(dst, uint64(c.Tid))
 	}
 	return append(dst, ' ')
 }
@@ -195,18 +196,7 @@ func (t *Text) appendTime(dst []byte, ns uint64) []byte {
 		t.clock = time.Unix(second, 0).In(t.loc).AppendFormat(t.clock[:0], "15:04:05.")
 	}
 	dst = append(dst, t.clock...)
-	return appendPadded(dst, uint64(rest), 9)
-}
-
-// appendPadded appends v in decimal with leading zeros.
-func appendPadded(dst []byte, v uint64, digits int) []byte {
-	start := len(dst)
-	dst = append(dst, "000000000"[:digits]...)
-	for i := len(dst) - 1; i >= start; i-- {
-		dst[i] = byte('0' + v%10)
-		v /= 10
-	}
-	return dst
+	return digits.AppendNanos(dst, uint64(rest))
 }
 
 // appendDuration appends nanoseconds in a unit that people read, to three
@@ -214,20 +204,20 @@ func appendPadded(dst []byte, v uint64, digits int) []byte {
 func appendDuration(dst []byte, ns uint64) []byte {
 	switch {
 	case ns < 1e3:
-		return append(strconv.AppendUint(dst, ns, 10), "ns"...)
+		return append(digits.AppendUint(dst, ns), "ns"...)
 	case ns < 1e6:
-		return append(appendPadded(append(strconv.AppendUint(dst, ns/1e3, 10), '.'), ns%1e3, 3), "us"...)
+		return append(digits.AppendMillis(append(digits.AppendUint(dst, ns/1e3), '.'), ns%1e3), "us"...)
 	case ns < 1e9:
-		return append(appendPadded(append(strconv.AppendUint(dst, ns/1e6, 10), '.'), ns/1e3%1e3, 3), "ms"...)
+		return append(digits.AppendMillis(append(digits.AppendUint(dst, ns/1e6), '.'), ns/1e3%1e3), "ms"...)
 	}
-	return append(appendPadded(append(strconv.AppendUint(dst, ns/1e9, 10), '.'), ns/1e6%1e3, 3), "s"...)
+	return append(digits.AppendMillis(append(digits.AppendUint(dst, ns/1e9), '.'), ns/1e6%1e3), "s"...)
 }
 
 func (t *Text) chain(c *Chain) []byte {
 	var dst []byte
 	if c.Errno != 0 {
-		dst = append(dst, "    [no stack: -"...)
-		dst = append(dst, btfx.ErrnoName(c.Errno)...)
+		dst = append(dst, "    [no stack: "...)
+		dst = append(dst, stackError(c.Errno)...)
 		dst = append(dst, "]\n"...)
 	}
 	for _, f := range c.Frames {
@@ -243,7 +233,7 @@ func (t *Text) chain(c *Chain) []byte {
 		dst = append(dst, "    raw:\n"...)
 		for _, f := range c.Raw.Frames {
 			dst = append(dst, "      0x"...)
-			dst = strconv.AppendUint(dst, f.Addr, 16)
+			dst = digits.AppendHex(dst, f.Addr)
 			dst = append(dst, ' ')
 			dst = appendFrame(dst, f)
 			dst = append(dst, '\n')
@@ -257,12 +247,12 @@ func (t *Text) chain(c *Chain) []byte {
 func appendFrame(dst []byte, f stack.Frame) []byte {
 	if f.Func == "" {
 		dst = append(dst, "0x"...)
-		return strconv.AppendUint(dst, f.Addr, 16)
+		return digits.AppendHex(dst, f.Addr)
 	}
 	dst = append(dst, displayName(f.Func)...)
 	if f.Offset != 0 {
 		dst = append(dst, "+0x"...)
-		dst = strconv.AppendUint(dst, f.Offset, 16)
+		dst = digits.AppendHex(dst, f.Offset)
 	}
 	if f.Module != "" {
 		dst = append(append(append(dst, " ["...), f.Module...), ']')

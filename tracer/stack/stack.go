@@ -37,10 +37,11 @@ type Tracee struct {
 	PatchSpan    uint64 // arch.Arch's
 }
 
-// Build makes the chain of a stack that was taken in the tracee's program, of
-// which the frames of program and trampoline may be there or have been skipped.
-// limit is the number of frames that the kernel collects at most, those skipped
-// not counted.
+// Build makes the chain of a stack that was taken in the tracee's program. own
+// says that it begins with the frames of program and trampoline, which the
+// kernel can be told to skip; nothing else would tell them from the frames of
+// another program that calls the tracee. limit is the number of frames that the
+// kernel collects at most, those skipped not counted.
 //
 // Whether the tracee has a frame of its own depends on how the trampoline was
 // entered, which other programs on the function decide, and which can change
@@ -48,7 +49,7 @@ type Tracee struct {
 // the patched instruction; entered by jmp (Linux 6.19, 25e4e3565d45), it is
 // missing and the first return address is the caller's. No other return address
 // can lie in that range: it holds that one call.
-func Build(raw []uint64, tracee Tracee, syms Symbols, limit int) Chain {
+func Build(raw []uint64, tracee Tracee, syms Symbols, limit int, own bool) Chain {
 	chain := Chain{Truncated: len(raw) >= limit}
 	chain.Frames = append(make([]Frame, 0, len(raw)+1), Frame{
 		Addr:   tracee.Addr,
@@ -59,7 +60,9 @@ func Build(raw []uint64, tracee Tracee, syms Symbols, limit int) Chain {
 	for i, addr := range raw {
 		rest[i] = Frame{Addr: addr, Symbol: returnSymbol(syms, addr)}
 	}
-	rest = skipTracer(rest)
+	if own {
+		rest = skipTracer(rest)
+	}
 	if len(rest) > 0 && tracee.patched(rest[0]) {
 		rest = rest[1:]
 	}
@@ -93,8 +96,7 @@ func (t Tracee) patched(f Frame) bool {
 	return f.Func == t.Func && f.Module == t.Module && f.Offset <= t.PatchSpan
 }
 
-// skipTracer drops the program and its trampoline, which come first if the
-// kernel was not told to skip them.
+// skipTracer drops the program and its trampoline, which come first.
 func skipTracer(frames []Frame) []Frame {
 	for i := range min(len(frames), 2) {
 		if isTrampoline(frames[i].Symbol) {
@@ -114,15 +116,21 @@ func appendCallers(chain, frames []Frame, span uint64) []Frame {
 			continue
 		}
 		body := chain[len(chain)-1]
-		if i+1 < len(frames) && sameFunc(body, frames[i+1]) && frames[i+1].Offset <= span {
+		if i+1 < len(frames) && isBody(body, frames[i+1]) && frames[i+1].Offset <= span {
 			i++
 		}
 	}
 	return chain
 }
 
-func sameFunc(a, b Frame) bool {
-	return a.Func != "" && a.Func == b.Func && a.Addr-a.Offset == b.Addr-b.Offset
+// isBody tells whether a frame lies in the body of the function that another
+// one lies in: in the function, or in the part of it that the compiler moved
+// away as unlikely (func.cold, func.cold.12).
+func isBody(body, f Frame) bool {
+	if hot, _, ok := strings.Cut(body.Func, ".cold"); ok {
+		return hot == f.Func && body.Module == f.Module
+	}
+	return body.Func != "" && body.Func == f.Func && body.Addr-body.Offset == f.Addr-f.Offset
 }
 
 // isTrampoline knows the images of kernel/bpf/trampoline.c by their symbols.

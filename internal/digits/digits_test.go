@@ -1,0 +1,29 @@
+package digits
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+func TestAppend(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	values := []uint64{0, 1, 9, 10, 99, 100, 101, 999, 1000, math.MaxInt64, math.MaxInt64 + 1, math.MaxUint64}
+	for range 10000 {
+		values = append(values, rng.Uint64()>>rng.IntN(64))
+	}
+	for _, v := range values {
+		for _, c := range []struct{ name, got, want string }{
+			{"AppendHex", string(AppendHex(nil, v)), fmt.Sprintf("%x", v)},
+			{"AppendUint", string(AppendUint(nil, v)), fmt.Sprintf("%d", v)},
+			{"AppendInt", string(AppendInt(nil, int64(v))), fmt.Sprintf("%d", int64(v))},
+			{"AppendMillis", string(AppendMillis(nil, v%1e3)), fmt.Sprintf("%03d", v%1e3)},
+			{"AppendNanos", string(AppendNanos(nil, v%1e9)), fmt.Sprintf("%09d", v%1e9)},
+		} {
+			if c.got != c.want {
+				t.Fatalf("%s(%d): got %q, want %q", c.name, v, c.got, c.want)
+			}
+		}
+	}
+}
