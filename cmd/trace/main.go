@@ -37,7 +37,12 @@ func (e statusError) Error() string { return fmt.Sprintf("exit status %d", int(e
 // ExitCode returns the status.
 func (e statusError) ExitCode() int { return int(e) }
 
-func main() { os.Exit(mainStatus(context.Background(), os.Args[1:], os.Stdout, os.Stderr)) }
+func main() {
+	if runGuestInit() {
+		return
+	}
+	os.Exit(mainStatus(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+}
 
 func mainStatus(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root := newRootCommand(stdout, stderr)
@@ -74,7 +79,7 @@ func report(err error, stderr io.Writer) int {
 
 func newRootCommand(stdout, stderr io.Writer) *cobra.Command {
 	root := newTraceCommand(stdout, stderr)
-	root.AddCommand(newListCommand(stdout, stderr))
+	root.AddCommand(newListCommand(stdout, stderr), newLabCommand())
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	return root
 }
