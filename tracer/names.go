@@ -8,101 +8,93 @@ import (
 	"fgtrace/tracer/stack"
 )
 
-// Names names kernel addresses. It knows what /proc/kallsyms had at the start,
-// and reads the part of it that is generated code again whenever an address is
-// in none of what it knows: BPF programs and trampolines come and go, and every
-// attach gives a trampoline a new place.
+// Names names kernel addresses: vmlinux, modules and programs by what
+// /proc/kallsyms had at the start, and what has been generated since by what
+// the kernel tells of it.
 type Names struct {
-	start      *kallsyms.Text // nil: hidden
-	known      map[uint64]name
-	generated  *kallsyms.Table
-	generation uint64
-	err        error
+	start     *kallsyms.Text // nil: hidden
+	generated *generated     // nil: nothing is known of what came later
+	known     map[uint64]name
 }
 
 type name struct {
-	symbol stack.Symbol
-	ok     bool
+	symbol  stack.Symbol
+	ok      bool
+	changes uint64 // of the generated code, when this was found out
 }
 
-// NewNames returns names of the running kernel.
-func NewNames(s *Symbols) *Names { return &Names{start: s.text, known: make(map[uint64]name)} }
+// NewNames returns names of the running kernel. Watch says whether the names of
+// what is generated from now on matter: begin before the programs are loaded.
+func NewNames(watch bool) (*Names, error) {
+	n := &Names{known: make(map[uint64]name)}
+	if !watch {
+		return n, nil
+	}
+	g, err := watchGenerated()
+	if err != nil {
+		return nil, explain(err)
+	}
+	n.generated = g
+	return n, nil
+}
 
-// Err returns the first error in reading symbols. Addresses then have no names.
-func (n *Names) Err() error { return n.err }
+// Use gives the symbols that there were at the start.
+func (n *Names) Use(s *Symbols) { n.start = s.text }
+
+// Close ends watching.
+func (n *Names) Close() {
+	if n.generated != nil {
+		n.generated.close()
+	}
+}
+
+// Err tells of names that the kernel could not give.
+func (n *Names) Err() error {
+	if n.generated != nil && n.generated.lost {
+		return fmt.Errorf("name generated code: the kernel's list of it was cut; frames without a name may be its")
+	}
+	return nil
+}
 
 // Generation implements flow.Symbols.
-func (n *Names) Generation() uint64 { return n.generation }
+func (n *Names) Generation() uint64 {
+	if n.generated == nil {
+		return 0
+	}
+	return n.generated.changes
+}
 
 // Symbol implements stack.Symbols.
 func (n *Names) Symbol(addr uint64) (stack.Symbol, bool) {
-	if known, ok := n.known[addr]; ok {
+	changes := n.Generation()
+	if known, ok := n.known[addr]; ok && known.changes == changes {
 		return known.symbol, known.ok
 	}
-	if n.start == nil {
-		return stack.Symbol{}, false
-	}
-	symbol, ok := lookup(n.start, addr)
-	if !ok || isGenerated(symbol) {
-		symbol, ok = n.generatedSymbol(addr)
-	}
-	n.known[addr] = name{symbol, ok}
+	symbol, ok := n.find(addr)
+	n.known[addr] = name{symbol, ok, n.Generation()}
 	return symbol, ok
 }
 
-func (n *Names) generatedSymbol(addr uint64) (stack.Symbol, bool) {
+// find asks the kernel's text first, then what came since the start, which may
+// have taken the place of what was there then.
+func (n *Names) find(addr uint64) (stack.Symbol, bool) {
+	var old stack.Symbol
+	found := false
+	if n.start != nil {
+		if sym, ok := n.start.Symbol(addr); ok {
+			old = stack.Symbol{Func: sym.Name, Module: sym.Module, Offset: sym.Offset}
+			found = true
+			if old.Module != kallsyms.ModuleBPF {
+				return old, true
+			}
+		}
+	}
 	if n.generated != nil {
-		if symbol, ok := lookup(n.generated, addr); ok {
-			return symbol, true
+		if sym, ok := n.generated.symbol(addr); ok {
+			return sym, true
 		}
 	}
-	table, err := readGenerated()
-	if err != nil {
-		if n.err == nil {
-			n.err = err
-		}
-		return stack.Symbol{}, false
-	}
-	n.generated = table
-	n.generation++
-	// What was unknown may be known now, and addresses may have been reused.
-	for addr, known := range n.known {
-		if !known.ok || isGenerated(known.symbol) {
-			delete(n.known, addr)
-		}
-	}
-	return lookup(table, addr)
-}
-
-func lookup(list interface {
-	Symbol(addr uint64) (kallsyms.Sym, bool)
-}, addr uint64) (stack.Symbol, bool) {
-	sym, ok := list.Symbol(addr)
-	if !ok {
-		return stack.Symbol{}, false
-	}
-	return stack.Symbol{Func: sym.Name, Module: sym.Module, Offset: sym.Offset}, true
-}
-
-func isGenerated(s stack.Symbol) bool {
-	switch s.Module {
-	case kallsyms.ModuleBPF, kallsyms.ModuleFtrace, kallsyms.ModuleKprobes:
-		return true
-	}
-	return false
-}
-
-func readGenerated() (*kallsyms.Table, error) {
-	f, err := kallsyms.Open()
-	if err != nil {
-		return nil, fmt.Errorf("read symbols: %w", err)
-	}
-	defer f.Close()
-	table, err := kallsyms.LoadBPF(f)
-	if err != nil {
-		return nil, fmt.Errorf("read symbols: %w", err)
-	}
-	return table, nil
+	return old, found
 }
 
 // Values returns the names in the form in which values are printed.

@@ -24,7 +24,6 @@ import (
 type Options struct {
 	Exits      bool // attach to the return too; without it there are entries only
 	Stack      bool
-	RawStack   bool  // leave the frames of program and trampoline in the stacks
 	Self       bool  // show the tracer's own calls
 	Pids       []int // show only calls of these processes; none: all
 	Command    bool  // show only calls of what Follow starts; adds to Pids
@@ -95,9 +94,6 @@ func (s *Session) load() error {
 		Exits:      s.opts.Exits,
 		BufferSize: s.opts.BufferSize,
 	}
-	if !s.opts.RawStack {
-		o.StackSkip = tracerFrames
-	}
 	mapSpecs, err := o.Maps(spec, len(s.targets))
 	if err != nil {
 		return err
@@ -134,10 +130,6 @@ func (s *Session) load() error {
 	s.backend = newLinks(s)
 	return s.backend.load(o)
 }
-
-// tracerFrames is how many frames every stack begins with that are the
-// tracer's: the program's and its trampoline's.
-const tracerFrames = 2
 
 func (s *Session) filtersPids() bool { return s.opts.Command || len(s.opts.Pids) > 0 }
 
@@ -261,11 +253,7 @@ func (s *Session) StackLimit() (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	n = min(n, wire.MaxFrames)
-	if !s.opts.RawStack {
-		n -= tracerFrames
-	}
-	return n, nil
+	return min(n, wire.MaxFrames), nil
 }
 
 // Start opens the gate: from here on calls are recorded, of all targets at once.

@@ -205,11 +205,11 @@ INLINE void entered(void *ctx)
 
 	if (CONFIG(CONFIG_STACK_AT)) {
 		void *frames = (u8 *)r + CONFIG(CONFIG_STACK_AT);
-		u64 flags = CONFIG(CONFIG_STACK_FLAGS);
-		long n = bpf_get_stack(ctx, frames, FEW_FRAMES * 8, flags);
+		/* To skip our own frames would save nothing: they are unwound anyway. */
+		long n = bpf_get_stack(ctx, frames, FEW_FRAMES * 8, 0);
 
-		if (UNLIKELY(n > (FEW_FRAMES - 4) * 8))
-			n = bpf_get_stack(ctx, frames, MAX_FRAMES * 8, flags);
+		if (UNLIKELY(n == FEW_FRAMES * 8))
+			n = bpf_get_stack(ctx, frames, MAX_FRAMES * 8, 0);
 		r->frames = n < 0 ? n : n / 8;
 	}
 	r->time = bpf_ktime_get_ns();

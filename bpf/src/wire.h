@@ -94,7 +94,6 @@ enum config {
 	CONFIG_WORDS,       /* argument words, at most MAX_WORDS */
 	CONFIG_STRINGS,     /* bit i: word i is a char pointer to be read */
 	CONFIG_STACK_AT,    /* offset of frames[] in the record; 0: no stack */
-	CONFIG_STACK_FLAGS, /* frames to skip */
 	CONFIG_RETVAL,      /* 1: the function returns a value */
 	CONFIG_SELF,        /* the tracer's tgid; 0: its calls are wanted too */
 	CONFIG_PIDS,        /* 1: only processes in the set */

@@ -66,15 +66,14 @@ const (
 	ConfigWords      = 2
 	ConfigStrings    = 3
 	ConfigStackAt    = 4
-	ConfigStackFlags = 5
-	ConfigRetval     = 6
-	ConfigSelf       = 7
-	ConfigPids       = 8
-	ConfigComm       = 9
-	ConfigCommLo     = 10
-	ConfigCommHi     = 11
-	ConfigGuard      = 12
-	ConfigTaskTgid   = 13
+	ConfigRetval     = 5
+	ConfigSelf       = 6
+	ConfigPids       = 7
+	ConfigComm       = 8
+	ConfigCommLo     = 9
+	ConfigCommHi     = 10
+	ConfigGuard      = 11
+	ConfigTaskTgid   = 12
 )
 
 const (

@@ -54,7 +54,10 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 		Example: `  trace -k icmp_rcv --output-stack -- ping -c 1 127.0.0.1
   trace -k 'tcp_*' --filter-comm curl --json -o calls.json
   trace list 'nft_*'`,
-		Version:       version,
+		Version: version,
+		// What is no subcommand is for RunE to refuse: cobra's own error is not
+		// told from one of a run.
+		Args:          cobra.ArbitraryArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		RunE: func(cmd *cobra.Command, args []string) error {

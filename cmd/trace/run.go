@@ -51,10 +51,14 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
 
+	names, err := tracer.NewNames(o.stack)
+	if err != nil {
+		return err
+	}
+	defer names.Close()
 	session, err := tracer.Load(kernel, p, tracer.Options{
 		Exits:      o.parsedMode != spec.Entry,
 		Stack:      o.stack,
-		RawStack:   o.stack && o.verbose,
 		Self:       o.self,
 		Pids:       o.pids,
 		Command:    o.filterCmd,
@@ -97,7 +101,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		return fmt.Errorf("attach: none of the functions that %q names can be traced", o.targetText())
 	}
 
-	names := tracer.NewNames(syms)
+	names.Use(syms)
 	f, err := newFlow(o, kernel, session, names, out)
 	if err != nil {
 		return err

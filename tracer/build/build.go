@@ -17,13 +17,12 @@ import (
 
 // Options are what all programs of a trace have in common.
 type Options struct {
-	Stack     bool
-	StackSkip int    // frames that the kernel is to leave out: program and trampoline
-	Self      uint32 // the tracer's tgid, whose calls are left out; 0: none are
-	Pids      bool   // only processes in the set
-	Comm      string // only tasks of this name; "": all
-	Guard     bool   // the kernel doesn't guard programs against recursion
-	TaskTgid  int    // offset of tgid in task_struct, in bytes
+	Stack    bool
+	Self     uint32 // the tracer's tgid, whose calls are left out; 0: none are
+	Pids     bool   // only processes in the set
+	Comm     string // only tasks of this name; "": all
+	Guard    bool   // the kernel doesn't guard programs against recursion
+	TaskTgid int    // offset of tgid in task_struct, in bytes
 
 	Exits      bool // an exit program is attached too
 	BufferSize int  // of the ring buffer, in bytes: a power of two of pages
@@ -39,17 +38,16 @@ const MaxComm = wire.CommSize - 1
 func (o Options) Constants(index int, t *plan.Target) (entry, exit Constants) {
 	shape := t.Shape(o.Stack)
 	common := Constants{
-		wire.ConfigTarget:     uint64(index),
-		wire.ConfigWords:      uint64(t.Words),
-		wire.ConfigStrings:    stringBits(t),
-		wire.ConfigStackAt:    uint64(shape.StackAt()),
-		wire.ConfigStackFlags: uint64(o.StackSkip),
-		wire.ConfigRetval:     flag(t.Ret != nil),
-		wire.ConfigSelf:       uint64(o.Self),
-		wire.ConfigPids:       flag(o.Pids),
-		wire.ConfigComm:       flag(o.Comm != ""),
-		wire.ConfigGuard:      flag(o.Guard),
-		wire.ConfigTaskTgid:   uint64(o.TaskTgid),
+		wire.ConfigTarget:   uint64(index),
+		wire.ConfigWords:    uint64(t.Words),
+		wire.ConfigStrings:  stringBits(t),
+		wire.ConfigStackAt:  uint64(shape.StackAt()),
+		wire.ConfigRetval:   flag(t.Ret != nil),
+		wire.ConfigSelf:     uint64(o.Self),
+		wire.ConfigPids:     flag(o.Pids),
+		wire.ConfigComm:     flag(o.Comm != ""),
+		wire.ConfigGuard:    flag(o.Guard),
+		wire.ConfigTaskTgid: uint64(o.TaskTgid),
 	}
 	common[wire.ConfigCommLo], common[wire.ConfigCommHi] = commWords(o.Comm)
 	entry, exit = Constants{wire.ConfigRecordSize: uint64(shape.EntrySize())}, Constants{wire.ConfigRecordSize: event.ExitSize}

@@ -16,7 +16,7 @@ type Stacks struct {
 	Symbols   Symbols
 	Limit     int // frames of the longest stack
 	PatchSpan uint64
-	Raw       bool // the frames of program and trampoline are in the stacks; show all as the kernel gave them, too
+	Raw       bool // show the frames as the kernel gave them, too
 }
 
 // Symbols names addresses, those of generated code as of now.
@@ -79,7 +79,7 @@ func (c *chains) build(call *calls.Call, t *plan.Target) *render.Chain {
 		return chain
 	}
 	tracee := stack.Tracee{Func: t.Func, Module: t.Module, Addr: t.Addr, PatchSpan: c.stacks.PatchSpan}
-	chain.Chain = stack.Build(call.Frames, tracee, c.stacks.Symbols, c.stacks.Limit, c.stacks.Raw)
+	chain.Chain = stack.Build(call.Frames, tracee, c.stacks.Symbols, c.stacks.Limit)
 	if c.stacks.Raw {
 		for _, addr := range call.Frames {
 			sym, _ := c.stacks.Symbols.Symbol(addr)

@@ -8,6 +8,7 @@ import (
 	"fgtrace/internal/digits"
 	"fgtrace/internal/kallsyms"
 	"fgtrace/tracer/calls"
+	"fgtrace/tracer/event"
 	"fgtrace/tracer/plan"
 )
 
@@ -15,18 +16,27 @@ import (
 type JSON struct {
 	targets []jsonTarget // by index in the plan
 	syms    btfx.Symbols
+	tasks   tasks
 }
 
 // jsonTarget holds the parts of a target's objects that are always the same.
 type jsonTarget struct {
-	head   []byte   // `,"func":...,"module":...`
-	params [][]byte // `{"name":...,"type":...,"value":`
-	retval []byte   // `,"retval":{"type":...,"value":`
+	head   []byte // `,"func":...,"module":...`
+	open   []byte // head, and the arguments up to the value of the first
+	params []jsonParam
+	close  []byte // what ends the arguments
+	ret    []byte // `,"retval":{"type":...,"value":`
+	result result
+}
+
+type jsonParam struct {
+	param
+	decl []byte // `},{"name":...,"type":...,"value":`; nil for the first parameter
 }
 
 // NewJSON returns a renderer for the targets of a plan.
 func NewJSON(targets []*plan.Target, syms btfx.Symbols) *JSON {
-	j := &JSON{syms: syms}
+	j := &JSON{syms: syms, tasks: tasks{append: appendJSONTask}}
 	for _, t := range targets {
 		j.targets = append(j.targets, newJSONTarget(t))
 	}
@@ -34,25 +44,40 @@ func NewJSON(targets []*plan.Target, syms btfx.Symbols) *JSON {
 }
 
 func newJSONTarget(t *plan.Target) jsonTarget {
-	var j jsonTarget
-	j.head = appendFunc(j.head, t.Func)
+	j := jsonTarget{result: newResult(t.Ret)}
+	j.head = appendFunc([]byte{','}, t.Func)
 	j.head = append(j.head, `,"module":`...)
 	j.head = btfx.AppendJSONString(j.head, moduleName(t.Module))
-	for _, p := range t.Params {
-		b := append([]byte(nil), `{"name":`...)
-		b = btfx.AppendJSONString(b, p.Name)
-		b = append(b, `,"type":`...)
-		b = btfx.AppendJSONString(b, p.Layout.Type)
-		j.params = append(j.params, append(b, `,"value":`...))
+
+	j.open = append(append(j.open, j.head...), `,"args":[`...)
+	j.close = []byte(`]`)
+	for i, p := range t.Params {
+		jp := jsonParam{param: newParam(p)}
+		if i == 0 {
+			j.open = appendJSONDecl(j.open, p)
+			j.close = []byte(`}]`)
+		} else {
+			jp.decl = appendJSONDecl([]byte(`},`), p)
+		}
+		j.params = append(j.params, jp)
 	}
-	j.retval = append(j.retval, `,"retval":{"type":`...)
+
+	j.ret = append(j.ret, `,"retval":{"type":`...)
 	if t.Ret == nil {
-		j.retval = append(j.retval, `"void"`...)
+		j.ret = append(j.ret, `"void"`...)
 	} else {
-		j.retval = btfx.AppendJSONString(j.retval, t.Ret.Type)
+		j.ret = btfx.AppendJSONString(j.ret, t.Ret.Type)
 	}
-	j.retval = append(j.retval, `,"value":`...)
+	j.ret = append(j.ret, `,"value":`...)
 	return j
+}
+
+func appendJSONDecl(dst []byte, p plan.Param) []byte {
+	dst = append(dst, `{"name":`...)
+	dst = btfx.AppendJSONString(dst, p.Name)
+	dst = append(dst, `,"type":`...)
+	dst = btfx.AppendJSONString(dst, p.Layout.Type)
+	return append(dst, `,"value":`...)
 }
 
 func appendFunc(dst []byte, name string) []byte {
@@ -128,21 +153,16 @@ func appendObject(dst []byte, v any) []byte {
 func (j *JSON) AppendEvent(dst []byte, e *Event) []byte {
 	c := e.Call
 	t := &j.targets[c.Target]
-	dst = append(dst, `{"event":"`...)
-	dst = append(dst, e.Kind.String()...)
-	dst = append(dst, `","id":`...)
+	dst = append(dst, jsonEvents[e.Kind]...)
 	dst = digits.AppendUint(dst, c.ID)
-	dst = append(dst, ',')
-	dst = append(dst, t.head...)
-	if c.Entered {
-		dst = j.appendArgs(dst, t, c, e.Target)
-	}
+	dst = j.appendArgs(dst, t, c)
 	time := c.Entry
 	if e.Kind == Exit {
 		time = c.Exit
 	}
 	if e.Kind != Entry {
-		dst = j.appendRetval(dst, t, c, e.Target)
+		dst = append(dst, t.ret...)
+		dst = j.appendResult(dst, &t.result, c)
 		if c.Entered {
 			dst = append(dst, `,"duration_ns":`...)
 			dst = digits.AppendUint(dst, c.Duration())
@@ -150,63 +170,83 @@ func (j *JSON) AppendEvent(dst []byte, e *Event) []byte {
 	}
 	dst = append(dst, `,"time_ns":`...)
 	dst = digits.AppendUint(dst, time)
-	dst = append(dst, `,"cpu":`...)
-	dst = digits.AppendUint(dst, uint64(c.CPU))
-	dst = append(dst, `,"pid":`...)
-	dst = digits.AppendUint(dst, uint64(c.Pid))
-	dst = append(dst, `,"tid":`...)
-	dst = digits.AppendUint(dst, uint64(c.Tid))
-	if c.Entered {
-		dst = append(dst, `,"comm":`...)
-		dst = btfx.AppendJSONString(dst, untilNUL(c.Comm[:]))
-	}
+	dst = append(dst, j.tasks.spell(c)...)
 	if e.Chain != nil {
 		dst = append(dst, e.Chain.spell(appendJSONChain)...)
 	}
 	return append(dst, '}', '\n')
 }
 
-func (j *JSON) appendArgs(dst []byte, t *jsonTarget, c *calls.Call, target *plan.Target) []byte {
-	dst = append(dst, `,"args":[`...)
-	for i := range target.Params {
-		p := &target.Params[i]
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = append(dst, t.params[i]...)
-		if p.String >= 0 {
-			dst = appendJSONStringArg(dst, c, p)
-		} else {
-			dst = p.Layout.AppendJSON(dst, arg(c, p), j.syms)
-		}
-		dst = append(dst, '}')
+// jsonEvents are the beginnings of the objects, by kind.
+var jsonEvents = [...]string{
+	Entry: `{"event":"entry","id":`,
+	Exit:  `{"event":"exit","id":`,
+	Call:  `{"event":"call","id":`,
+}
+
+func appendJSONTask(dst []byte, t *task) []byte {
+	dst = append(dst, `,"cpu":`...)
+	dst = digits.AppendUint(dst, uint64(t.cpu))
+	dst = append(dst, `,"pid":`...)
+	dst = digits.AppendUint(dst, uint64(t.pid))
+	dst = append(dst, `,"tid":`...)
+	dst = digits.AppendUint(dst, uint64(t.tid))
+	if t.named {
+		dst = append(dst, `,"comm":`...)
+		dst = btfx.AppendJSONString(dst, untilNUL(t.comm[:]))
 	}
-	return append(dst, ']')
+	return dst
+}
+
+// appendArgs appends the function and its arguments.
+func (j *JSON) appendArgs(dst []byte, t *jsonTarget, c *calls.Call) []byte {
+	if !c.Entered {
+		return append(dst, t.head...)
+	}
+	dst = append(dst, t.open...)
+	for i := range t.params {
+		p := &t.params[i]
+		if i > 0 {
+			dst = append(dst, p.decl...)
+		}
+		switch {
+		case p.isWord:
+			dst = p.layout.AppendJSONWord(dst, p.load(c))
+		case p.str >= 0:
+			dst = appendJSONStringArg(dst, &p.param, c)
+		default:
+			dst = p.layout.AppendJSON(dst, p.bytes(c), j.syms)
+		}
+	}
+	return append(dst, t.close...)
 }
 
 // appendJSONStringArg appends the text, or null, and always the pointer.
-func appendJSONStringArg(dst []byte, c *calls.Call, p *plan.Param) []byte {
-	s, cut, errno := stringArg(c, p)
+func appendJSONStringArg(dst []byte, p *param, c *calls.Call) []byte {
+	s, cut, errno := event.String(c.Strings, p.str)
 	if errno != 0 {
 		dst = append(dst, `null`...)
 	} else {
 		dst = btfx.AppendJSONString(dst, s)
 	}
 	dst = append(dst, `,"addr":`...)
-	dst = p.Layout.AppendJSON(dst, arg(c, p), nil)
+	dst = p.layout.AppendJSON(dst, p.bytes(c), nil)
 	if cut {
 		dst = append(dst, `,"cut":true`...)
 	}
 	return dst
 }
 
-func (j *JSON) appendRetval(dst []byte, t *jsonTarget, c *calls.Call, target *plan.Target) []byte {
-	dst = append(dst, t.retval...)
-	if target.Ret == nil {
+func (j *JSON) appendResult(dst []byte, r *result, c *calls.Call) []byte {
+	if r.layout == nil {
 		return append(dst, `null}`...)
 	}
-	dst = target.Ret.AppendJSON(dst, c.Retval[:], j.syms)
-	if name := errorName(target.Ret, c.Retval[:]); name != "" {
+	if !r.isWord {
+		return append(r.layout.AppendJSON(dst, c.Retval[:], j.syms), '}')
+	}
+	word := r.load(c)
+	dst = r.layout.AppendJSONWord(dst, word)
+	if name := r.errorName(word); name != "" {
 		dst = append(append(append(dst, `,"error":"-`...), name...), '"')
 	}
 	return append(dst, '}')

@@ -7,7 +7,6 @@ import (
 
 	"fgtrace/btfx"
 	"fgtrace/tracer/calls"
-	"fgtrace/tracer/event"
 	"fgtrace/tracer/plan"
 	"fgtrace/tracer/stack"
 )
@@ -79,31 +78,6 @@ type Renderer interface {
 	AppendEnd(dst []byte, e *End) []byte
 }
 
-// maxErrno is the kernel's MAX_ERRNO (include/linux/err.h).
-const maxErrno = 4095
-
-// errorName returns the name of the error that a result stands for, or "".
-func errorName(l *btfx.Layout, raw []byte) string {
-	var errno int64
-	switch l.Kind {
-	case btfx.Int:
-		if !l.Signed {
-			return ""
-		}
-	case btfx.Pointer, btfx.String, btfx.FuncPointer:
-	default:
-		return ""
-	}
-	v, ok := l.Uint(raw)
-	if !ok {
-		return ""
-	}
-	if errno = -int64(v); errno < 1 || errno > maxErrno {
-		return ""
-	}
-	return btfx.ErrnoName(int(errno))
-}
-
 // stackError spells why there is no stack: -EFAULT, or the number of an error
 // that has no name.
 func stackError(errno int) string {
@@ -111,16 +85,6 @@ func stackError(errno int) string {
 		return "-" + name
 	}
 	return strconv.Itoa(-errno)
-}
-
-// arg returns the bytes of a parameter's value.
-func arg(c *calls.Call, p *plan.Param) []byte {
-	return c.Words[8*p.Word : 8*(p.Word+p.Words)]
-}
-
-// stringArg returns the text that a string parameter points to. See event.String.
-func stringArg(c *calls.Call, p *plan.Param) (s []byte, cut bool, errno int) {
-	return event.String(c.Strings, p.String)
 }
 
 func moduleName(module string) string {

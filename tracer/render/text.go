@@ -7,6 +7,7 @@ import (
 	"fgtrace/internal/digits"
 	"fgtrace/internal/kallsyms"
 	"fgtrace/tracer/calls"
+	"fgtrace/tracer/event"
 	"fgtrace/tracer/plan"
 	"fgtrace/tracer/stack"
 )
@@ -21,13 +22,22 @@ type Text struct {
 	loc     *time.Location
 	offset  int64 // ns from the kernel's clock to the time of day
 
-	second int64  // that clock spells
-	clock  []byte // "15:04:05."
+	second int64   // ns, that clock spells
+	clock  [9]byte // "15:04:05."
+	tasks  tasks
 }
 
+// textTarget holds the parts of a target's lines that are always the same.
 type textTarget struct {
 	name   []byte
-	params [][]byte // "struct sk_buff *skb="
+	open   []byte // "name(", and the declaration of the first parameter
+	params []textParam
+	result result
+}
+
+type textParam struct {
+	param
+	decl []byte // ", struct sk_buff *skb="; nil for the first parameter
 }
 
 // paint are the terminal's colours, empty without.
@@ -41,7 +51,7 @@ type TextOptions struct {
 
 // NewText returns a renderer for the targets of a plan.
 func NewText(targets []*plan.Target, syms btfx.Symbols, opts TextOptions) *Text {
-	t := &Text{syms: syms, loc: opts.Location, second: -1}
+	t := &Text{syms: syms, loc: opts.Location, tasks: tasks{append: appendTextTask}}
 	if t.loc == nil {
 		t.loc = time.Local
 	}
@@ -51,14 +61,22 @@ func NewText(targets []*plan.Target, syms btfx.Symbols, opts TextOptions) *Text 
 	for _, target := range targets {
 		t.targets = append(t.targets, t.newTarget(target))
 	}
+	t.setClock(0)
 	return t
 }
 
 func (t *Text) newTarget(target *plan.Target) textTarget {
-	tt := textTarget{name: []byte(t.paint.bold + displayName(target.Func) + t.paint.off)}
-	for _, p := range target.Params {
-		decl := target.Types.DeclName(p.Type, p.Name)
-		tt.params = append(tt.params, []byte(t.paint.dim+decl+"="+t.paint.off))
+	name := t.paint.bold + displayName(target.Func) + t.paint.off
+	tt := textTarget{name: []byte(name), open: []byte(name + "("), result: newResult(target.Ret)}
+	for i, p := range target.Params {
+		decl := t.paint.dim + target.Types.DeclName(p.Type, p.Name) + "=" + t.paint.off
+		tp := textParam{param: newParam(p)}
+		if i == 0 {
+			tt.open = append(tt.open, decl...)
+		} else {
+			tp.decl = []byte(", " + decl)
+		}
+		tt.params = append(tt.params, tp)
 	}
 	return tt
 }
@@ -89,21 +107,17 @@ func (t *Text) AppendEvent(dst []byte, e *Event) []byte {
 	} else {
 		dst = t.appendTime(dst, c.Entry)
 	}
-	dst = append(dst, " ["...)
-	dst = digits.AppendUint(dst, uint64(c.CPU))
-	dst = append(dst, "] "...)
-	dst = t.appendTask(dst, c)
+	dst = append(dst, t.tasks.spell(c)...)
 	switch e.Kind {
 	case Entry:
 		dst = append(dst, "→ "...)
 	case Exit:
 		dst = append(dst, "← "...)
 	}
-	dst = append(dst, target.name...)
-	dst = t.appendArgs(dst, target, c, e.Target)
+	dst = t.appendArgs(dst, target, c)
 	if e.Kind != Entry {
 		dst = append(dst, " = "...)
-		dst = t.appendRetval(dst, c, e.Target)
+		dst = t.appendResult(dst, &target.result, c)
 		if c.Entered {
 			dst = append(dst, ' ')
 			dst = append(dst, t.paint.cyan...)
@@ -118,16 +132,21 @@ func (t *Text) AppendEvent(dst []byte, e *Event) []byte {
 	return dst
 }
 
-func (t *Text) appendTask(dst []byte, c *calls.Call) []byte {
-	if c.Entered {
+// appendTextTask appends " [0] ping/492 ", or " [0] ping/492/495 " of another
+// thread than the first.
+func appendTextTask(dst []byte, t *task) []byte {
+	dst = append(dst, " ["...)
+	dst = digits.AppendUint(dst, uint64(t.cpu))
+	dst = append(dst, "] "...)
+	if t.named {
 		// What a task calls itself must not reach the terminal as it is.
-		dst = appendPrintable(dst, untilNUL(c.Comm[:]))
+		dst = appendPrintable(dst, untilNUL(t.comm[:]))
 	}
 	dst = append(dst, '/')
-	dst = digits.AppendUint(dst, uint64(c.Pid))
-	if c.Tid != c.Pid {
+	dst = digits.AppendUint(dst, uint64(t.pid))
+	if t.tid != t.pid {
 		dst = append(dst, '/')
-		dst = digits.AppendUint(dst, uint64(c.Tid))
+		dst = digits.AppendUint(dst, uint64(t.tid))
 	}
 	return append(dst, ' ')
 }
@@ -142,28 +161,34 @@ func appendPrintable(dst, s []byte) []byte {
 	return dst
 }
 
-func (t *Text) appendArgs(dst []byte, target *textTarget, c *calls.Call, p *plan.Target) []byte {
+func (t *Text) appendArgs(dst []byte, target *textTarget, c *calls.Call) []byte {
 	if !c.Entered {
+		dst = append(dst, target.name...)
 		return append(dst, "(?)"...)
 	}
-	dst = append(dst, '(')
-	for i := range p.Params {
+	dst = append(dst, target.open...)
+	for i := range target.params {
+		p := &target.params[i]
 		if i > 0 {
-			dst = append(dst, ", "...)
+			dst = append(dst, p.decl...)
 		}
-		dst = append(dst, target.params[i]...)
-		dst = t.appendArg(dst, c, &p.Params[i])
+		if p.isWord {
+			dst = p.layout.AppendTextWord(dst, p.load(c), t.syms)
+		} else {
+			dst = t.appendLongArg(dst, &p.param, c)
+		}
 	}
 	return append(dst, ')')
 }
 
-func (t *Text) appendArg(dst []byte, c *calls.Call, p *plan.Param) []byte {
-	if p.String < 0 {
-		return p.Layout.AppendText(dst, arg(c, p), t.syms)
+// appendLongArg appends a string, or a value of more than a word.
+func (t *Text) appendLongArg(dst []byte, p *param, c *calls.Call) []byte {
+	if p.str < 0 {
+		return p.layout.AppendText(dst, p.bytes(c), t.syms)
 	}
-	s, cut, errno := stringArg(c, p)
+	s, cut, errno := event.String(c.Strings, p.str)
 	if errno != 0 { // NULL, or unreadable: the pointer is all there is
-		return p.Layout.AppendText(dst, arg(c, p), t.syms)
+		return p.layout.AppendText(dst, p.bytes(c), t.syms)
 	}
 	dst = btfx.AppendQuoted(dst, s)
 	if cut {
@@ -172,16 +197,20 @@ func (t *Text) appendArg(dst []byte, c *calls.Call, p *plan.Param) []byte {
 	return dst
 }
 
-func (t *Text) appendRetval(dst []byte, c *calls.Call, target *plan.Target) []byte {
-	if target.Ret == nil {
+func (t *Text) appendResult(dst []byte, r *result, c *calls.Call) []byte {
+	if r.layout == nil {
 		return append(dst, "void"...)
 	}
-	name := errorName(target.Ret, c.Retval[:])
+	if !r.isWord {
+		return r.layout.AppendText(dst, c.Retval[:], t.syms)
+	}
+	word := r.load(c)
+	name := r.errorName(word)
 	if name == "" {
-		return target.Ret.AppendText(dst, c.Retval[:], t.syms)
+		return r.layout.AppendTextWord(dst, word, t.syms)
 	}
 	dst = append(dst, t.paint.red...)
-	dst = target.Ret.AppendText(dst, c.Retval[:], t.syms)
+	dst = r.layout.AppendTextWord(dst, word, t.syms)
 	dst = append(append(append(dst, " (-"...), name...), ')')
 	return append(dst, t.paint.off...)
 }
@@ -190,13 +219,19 @@ func (t *Text) appendRetval(dst []byte, c *calls.Call, target *plan.Target) []by
 // a second pays for the calendar.
 func (t *Text) appendTime(dst []byte, ns uint64) []byte {
 	at := int64(ns) + t.offset
-	second, rest := at/1e9, at%1e9
-	if second != t.second || t.clock == nil {
-		t.second = second
-		t.clock = time.Unix(second, 0).In(t.loc).AppendFormat(t.clock[:0], "15:04:05.")
+	rest := uint64(at - t.second)
+	if rest >= 1e9 {
+		t.setClock(at)
+		rest = uint64(at - t.second)
 	}
-	dst = append(dst, t.clock...)
-	return digits.AppendNanos(dst, uint64(rest))
+	dst = append(dst, t.clock[:]...)
+	return digits.AppendNanos(dst, rest)
+}
+
+// setClock spells the second that a time lies in.
+func (t *Text) setClock(at int64) {
+	t.second = at - at%1e9
+	time.Unix(0, t.second).In(t.loc).AppendFormat(t.clock[:0], "15:04:05.")
 }
 
 // appendDuration appends nanoseconds in a unit that people read, to three

@@ -37,11 +37,8 @@ type Tracee struct {
 	PatchSpan    uint64 // arch.Arch's
 }
 
-// Build makes the chain of a stack that was taken in the tracee's program. own
-// says that it begins with the frames of program and trampoline, which the
-// kernel can be told to skip; nothing else would tell them from the frames of
-// another program that calls the tracee. limit is the number of frames that the
-// kernel collects at most, those skipped not counted.
+// Build makes the chain of a stack that was taken in the tracee's program. limit
+// is the number of frames that the kernel collects at most.
 //
 // Whether the tracee has a frame of its own depends on how the trampoline was
 // entered, which other programs on the function decide, and which can change
@@ -49,19 +46,17 @@ type Tracee struct {
 // the patched instruction; entered by jmp (Linux 6.19, 25e4e3565d45), it is
 // missing and the first return address is the caller's. No other return address
 // can lie in that range: it holds that one call.
-func Build(raw []uint64, tracee Tracee, syms Symbols, limit int, own bool) Chain {
+func Build(raw []uint64, tracee Tracee, syms Symbols, limit int) Chain {
 	chain := Chain{Truncated: len(raw) >= limit}
 	chain.Frames = append(make([]Frame, 0, len(raw)+1), Frame{
 		Addr:   tracee.Addr,
 		Symbol: Symbol{Func: tracee.Func, Module: tracee.Module},
 	})
 
+	raw = skipTracer(raw, syms)
 	rest := make([]Frame, len(raw))
 	for i, addr := range raw {
 		rest[i] = Frame{Addr: addr, Symbol: returnSymbol(syms, addr)}
-	}
-	if own {
-		rest = skipTracer(rest)
 	}
 	if len(rest) > 0 && tracee.patched(rest[0]) {
 		rest = rest[1:]
@@ -96,14 +91,21 @@ func (t Tracee) patched(f Frame) bool {
 	return f.Func == t.Func && f.Module == t.Module && f.Offset <= t.PatchSpan
 }
 
-// skipTracer drops the program and its trampoline, which come first.
-func skipTracer(frames []Frame) []Frame {
-	for i := range min(len(frames), 2) {
-		if isTrampoline(frames[i].Symbol) {
-			return frames[i+1:]
-		}
+// skipTracer drops what a stack begins with: the program, which arm64 lists
+// twice, and its trampoline. That one may be gone and without a name by now, as
+// every attach to the tracee makes a new one; but nothing else calls a program.
+func skipTracer(raw []uint64, syms Symbols) []uint64 {
+	programs := 0
+	for programs < len(raw) && isProgram(returnSymbol(syms, raw[programs])) {
+		programs++
 	}
-	return frames
+	if programs == 0 || programs == len(raw) {
+		return raw
+	}
+	if caller := returnSymbol(syms, raw[programs]); caller.Func != "" && !isTrampoline(caller) {
+		return raw
+	}
+	return raw[programs+1:]
 }
 
 // appendCallers appends the callers without what tracing put among them: a
@@ -132,6 +134,9 @@ func isBody(body, f Frame) bool {
 	}
 	return body.Func != "" && body.Func == f.Func && body.Addr-body.Offset == f.Addr-f.Offset
 }
+
+// isProgram knows BPF programs by the names that kernel/bpf/core.c gives them.
+func isProgram(s Symbol) bool { return s.Module == "bpf" && strings.HasPrefix(s.Func, "bpf_prog_") }
 
 // isTrampoline knows the images of kernel/bpf/trampoline.c by their symbols.
 func isTrampoline(s Symbol) bool {

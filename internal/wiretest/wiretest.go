@@ -1,0 +1,107 @@
+// Package wiretest makes records as the BPF programs do, for tests. It is
+// written from the text of bpf/src/wire.h, and uses nothing of what decodes.
+package wiretest
+
+import "encoding/binary"
+
+// Limits and names of wire.h.
+const (
+	kindEntry     = 1
+	kindExit      = 2
+	flagEntryLost = 1
+	commSize      = 16
+	stringData    = 124
+	maxFrames     = 127
+)
+
+// Entry is an entry record. Stack says whether stacks are asked for; then there
+// are Frames, or the error that Frames could not be had for.
+type Entry struct {
+	Time, Frame uint64
+	Pid, Tid    uint32
+	Target      uint32
+	CPU         uint16
+	Comm        string
+	Words       []uint64
+	Strings     []String
+	Stack       bool
+	Frames      []uint64
+	StackErr    int64 // positive
+}
+
+// String is a string as the program copied it: Len counts the NUL.
+type String struct {
+	Len  int32
+	Data string
+}
+
+// Text returns a string as bpf_probe_read_kernel_str leaves it.
+func Text(s string) String {
+	if len(s) >= stringData {
+		return String{Len: stringData, Data: s[:stringData-1]}
+	}
+	return String{Len: int32(len(s) + 1), Data: s}
+}
+
+// Exit is an exit record.
+type Exit struct {
+	Time, Frame uint64
+	Pid, Tid    uint32
+	Target      uint32
+	CPU         uint16
+	EntryLost   bool
+	Retval      uint64
+}
+
+// Bytes returns the record.
+func (e Entry) Bytes() []byte {
+	frames := int64(len(e.Frames))
+	if e.StackErr != 0 {
+		frames = -e.StackErr
+	}
+	b := appendRecord(nil, e.Time, e.Frame, e.Pid, e.Tid, e.Target, e.CPU, kindEntry, 0, frames, e.Comm)
+	for _, w := range e.Words {
+		b = binary.LittleEndian.AppendUint64(b, w)
+	}
+	for _, s := range e.Strings {
+		b = binary.LittleEndian.AppendUint32(b, uint32(s.Len))
+		b = appendPadded(b, s.Data, stringData)
+	}
+	if e.Stack {
+		for i := range maxFrames {
+			var frame uint64
+			if i < len(e.Frames) {
+				frame = e.Frames[i]
+			}
+			b = binary.LittleEndian.AppendUint64(b, frame)
+		}
+	}
+	return b
+}
+
+// Bytes returns the record.
+func (e Exit) Bytes() []byte {
+	flags := byte(0)
+	if e.EntryLost {
+		flags = flagEntryLost
+	}
+	b := appendRecord(nil, e.Time, e.Frame, e.Pid, e.Tid, e.Target, e.CPU, kindExit, flags, 0, "")
+	return binary.LittleEndian.AppendUint64(b, e.Retval)
+}
+
+// appendRecord appends struct record, member by member.
+func appendRecord(b []byte, time, frame uint64, pid, tid, target uint32, cpu uint16, kind, flags byte, frames int64, comm string) []byte {
+	b = binary.LittleEndian.AppendUint64(b, time)
+	b = binary.LittleEndian.AppendUint64(b, frame)
+	b = binary.LittleEndian.AppendUint64(b, uint64(pid)<<32|uint64(tid))
+	b = binary.LittleEndian.AppendUint32(b, target)
+	b = binary.LittleEndian.AppendUint16(b, cpu)
+	b = append(b, kind, flags)
+	b = binary.LittleEndian.AppendUint64(b, uint64(frames))
+	return appendPadded(b, comm, commSize)
+}
+
+func appendPadded(b []byte, s string, size int) []byte {
+	b = append(b, s...)
+	return append(b, make([]byte, size-len(s))...)
+}

@@ -1,0 +1,211 @@
+package tracer
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"fgtrace/internal/kallsyms"
+	"fgtrace/tracer/stack"
+)
+
+// generated names code that is generated at run time: BPF programs, trampolines
+// and other images. The kernel tells of each as it comes and goes
+// (PERF_RECORD_KSYMBOL: perf_event_ksymbol in kernel/events/core.c, Linux 5.1),
+// which is how code is named that was gone before anybody could have read
+// /proc/kallsyms: every attach to a function gives its trampoline a new place.
+type generated struct {
+	rings   []*perfRing
+	images  []image // in the order in which they came
+	changes uint64  // of images
+	lost    bool    // the kernel could not tell of some
+}
+
+// image is one piece of code. It keeps its name after it is gone, until its
+// place is used again: stacks are read a little later than they were taken.
+type image struct {
+	addr, size uint64
+	name       string
+}
+
+// watchGenerated begins to watch. It must be done before the programs are
+// loaded whose names matter.
+func watchGenerated() (*generated, error) {
+	cpus, err := onlineCPUs()
+	if err != nil {
+		return nil, err
+	}
+	g := &generated{}
+	for _, cpu := range cpus {
+		r, err := openPerfRing(cpu)
+		if err != nil {
+			g.close()
+			return nil, fmt.Errorf("watch generated code on CPU %d: %w", cpu, err)
+		}
+		g.rings = append(g.rings, r)
+	}
+	return g, nil
+}
+
+// symbol names an address, or finds nothing.
+func (g *generated) symbol(addr uint64) (stack.Symbol, bool) {
+	g.update()
+	// The youngest first: it has taken the place of older ones.
+	for i := len(g.images) - 1; i >= 0; i-- {
+		if m := g.images[i]; addr-m.addr < m.size {
+			return stack.Symbol{Func: m.name, Module: kallsyms.ModuleBPF, Offset: addr - m.addr}, true
+		}
+	}
+	return stack.Symbol{}, false
+}
+
+// maxImages bounds the images that are remembered, gone ones included.
+const maxImages = 1 << 14
+
+// update takes what the kernel has told meanwhile.
+func (g *generated) update() {
+	for _, r := range g.rings {
+		r.drain(func(kind uint32, body []byte) {
+			switch kind {
+			case unix.PERF_RECORD_KSYMBOL:
+				if m, ok := parseKsymbol(body); ok {
+					g.images = append(g.images, m)
+					g.changes++
+				}
+			case unix.PERF_RECORD_LOST:
+				g.lost = true
+			}
+		})
+	}
+	if len(g.images) > maxImages {
+		g.images = append(g.images[:0], g.images[len(g.images)-maxImages/2:]...)
+	}
+}
+
+// parseKsymbol parses the body of a PERF_RECORD_KSYMBOL (include/uapi/linux/
+// perf_event.h): u64 addr, u32 len, u16 ksym_type, u16 flags, name. It returns
+// false for code that goes, and for what is no such record.
+func parseKsymbol(body []byte) (image, bool) {
+	const nameAt = 16
+	if len(body) <= nameAt {
+		return image{}, false
+	}
+	flags := binary.LittleEndian.Uint16(body[14:])
+	if flags&unix.PERF_RECORD_KSYMBOL_FLAGS_UNREGISTER != 0 {
+		return image{}, false
+	}
+	return image{
+		addr: binary.LittleEndian.Uint64(body),
+		size: uint64(binary.LittleEndian.Uint32(body[8:])),
+		name: unix.ByteSliceToString(body[nameAt:]),
+	}, true
+}
+
+func (g *generated) close() {
+	for _, r := range g.rings {
+		r.close()
+	}
+}
+
+// perfRing is the ring buffer of one perf event.
+type perfRing struct {
+	fd   int
+	mem  []byte
+	data []byte
+}
+
+const perfDataPages = 8 // a power of two: some hundred records
+
+// ksymbolBit is ksymbol in struct perf_event_attr's bit field.
+const ksymbolBit = 1 << 29
+
+func openPerfRing(cpu int) (*perfRing, error) {
+	attr := unix.PerfEventAttr{
+		Type:   unix.PERF_TYPE_SOFTWARE,
+		Config: unix.PERF_COUNT_SW_DUMMY,
+		Bits:   ksymbolBit,
+	}
+	attr.Size = uint32(unsafe.Sizeof(attr))
+	fd, err := unix.PerfEventOpen(&attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("open perf event: %w", err)
+	}
+	page := unix.Getpagesize()
+	mem, err := unix.Mmap(fd, 0, (1+perfDataPages)*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		unix.Close(fd)
+		return nil, fmt.Errorf("map perf event: %w", err)
+	}
+	return &perfRing{fd: fd, mem: mem, data: mem[page:]}, nil
+}
+
+// drain calls fn for each record with its type and what follows its header.
+func (r *perfRing) drain(fn func(kind uint32, body []byte)) {
+	meta := (*unix.PerfEventMmapPage)(unsafe.Pointer(&r.mem[0]))
+	head := atomic.LoadUint64(&meta.Data_head)
+	tail := meta.Data_tail
+	mask := uint64(len(r.data) - 1)
+	var record []byte
+	for tail < head {
+		// struct perf_event_header: u32 type, u16 misc, u16 size. A header is
+		// aligned to 8 bytes and so never wraps around; what follows may.
+		header := r.data[tail&mask:]
+		kind := binary.LittleEndian.Uint32(header)
+		size := uint64(binary.LittleEndian.Uint16(header[6:]))
+		if size < 8 || size > head-tail {
+			break
+		}
+		record = record[:0]
+		for i := uint64(8); i < size; i++ {
+			record = append(record, r.data[(tail+i)&mask])
+		}
+		fn(kind, record)
+		tail += size
+	}
+	atomic.StoreUint64(&meta.Data_tail, head)
+}
+
+func (r *perfRing) close() {
+	unix.Munmap(r.mem)
+	unix.Close(r.fd)
+}
+
+// onlineCPUs returns the numbers of the CPUs that run.
+func onlineCPUs() ([]int, error) {
+	raw, err := os.ReadFile("/sys/devices/system/cpu/online")
+	if err != nil {
+		return nil, fmt.Errorf("list CPUs: %w", err)
+	}
+	cpus, err := parseCPUs(strings.TrimSpace(string(raw)))
+	if err != nil {
+		return nil, fmt.Errorf("list CPUs: %w", err)
+	}
+	return cpus, nil
+}
+
+// parseCPUs parses a list such as "0-3,8".
+func parseCPUs(list string) ([]int, error) {
+	var cpus []int
+	for part := range strings.SplitSeq(list, ",") {
+		first, last, isRange := strings.Cut(part, "-")
+		lo, err := strconv.Atoi(first)
+		hi := lo
+		if err == nil && isRange {
+			hi, err = strconv.Atoi(last)
+		}
+		if err != nil || hi < lo {
+			return nil, errors.Join(fmt.Errorf("parse CPU list %q", list), err)
+		}
+		for cpu := lo; cpu <= hi; cpu++ {
+			cpus = append(cpus, cpu)
+		}
+	}
+	return cpus, nil
+}
