@@ -57,6 +57,11 @@ func (l *Layout) AppendJSON(dst, raw []byte, syms Symbols) []byte {
 	return l.appendJSONScalar(dst, load(raw, l.Size, l.Signed))
 }
 
+// AppendJSONWord is AppendJSON for a layout that IsWord.
+func (l *Layout) AppendJSONWord(dst []byte, word uint64) []byte {
+	return l.appendJSONScalar(dst, l.FromWord(word))
+}
+
 // appendJSONScalar appends a value of at most 8 bytes.
 func (l *Layout) appendJSONScalar(dst []byte, v uint64) []byte {
 	switch l.Kind {

@@ -60,6 +60,12 @@ func (l *Layout) AppendText(dst, raw []byte, syms Symbols) []byte {
 	return l.appendScalar(dst, load(raw, l.Size, l.Signed), syms)
 }
 
+// AppendTextWord is AppendText for a layout that IsWord: most arguments and
+// results do, and need not go through their bytes.
+func (l *Layout) AppendTextWord(dst []byte, word uint64, syms Symbols) []byte {
+	return l.appendScalar(dst, l.FromWord(word), syms)
+}
+
 // appendScalar appends a value of at most 8 bytes.
 func (l *Layout) appendScalar(dst []byte, v uint64, syms Symbols) []byte {
 	switch l.Kind {

@@ -72,3 +72,17 @@ func (l *Layout) Uint(raw []byte) (v uint64, ok bool) {
 	}
 	return load(raw, l.Size, l.Signed), true
 }
+
+// IsWord reports whether a value is a scalar of at most 8 bytes. Such values
+// come as the low bytes of a word, too: in a register, or in an argument's place.
+func (l *Layout) IsWord() bool { return l.scalar() && l.Size >= 1 && l.Size <= 8 }
+
+// FromWord returns the value that is in the low bytes of a word, its sign
+// extended where the type has one. The layout IsWord.
+func (l *Layout) FromWord(word uint64) uint64 {
+	unused := (64 - 8*l.Size) & 63
+	if l.Signed {
+		return uint64(int64(word<<unused) >> unused)
+	}
+	return word << unused >> unused
+}

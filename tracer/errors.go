@@ -104,6 +104,12 @@ func isRefusal(err error) bool {
 	return false
 }
 
+// isContextAccess tells that the verifier refused a load from ctx.
+func isContextAccess(err error) bool {
+	var verifier *bpfsys.VerifierError
+	return errors.As(err, &verifier) && strings.Contains(verifier.Log, "invalid bpf_context access")
+}
+
 // refusalReason says why the kernel refused a function, as far as its error
 // tells: the trampoline's limits are ENOTSUPP (arch_prepare_bpf_trampoline),
 // and a function that ftrace does not patch is EINVAL, EBUSY or ENOENT, as its

@@ -94,6 +94,12 @@ func (s *Session) loadTracing(t *plan.Target, name string, at ebpf.AttachType, c
 		}
 	}
 	fd, err := bpfsys.Load(p)
+	if isContextAccess(err) {
+		if p.Insns, err = s.programs.instructions(name, constants.CopyCtx()); err != nil {
+			return nil, err
+		}
+		fd, err = bpfsys.Load(p)
+	}
 	if err != nil {
 		return nil, err
 	}

@@ -126,7 +126,7 @@ INLINE void lose_entry(void *ctx)
 	COUNT(lost_entries);
 	__sync_fetch_and_add(&control.losses, 1);
 	if (bpf_map_update_elem(&lost_frames, &frame, &lost, BPF_ANY))
-		control.unsure = 1;
+		control.unsure = bpf_ktime_get_ns();
 }
 
 INLINE void lose_exit(void *ctx)
@@ -145,7 +145,7 @@ INLINE bool entry_lost(void *ctx)
 
 	if (!control.losses)
 		return false;
-	return !bpf_map_delete_elem(&lost_frames, &frame) || control.unsure;
+	return !bpf_map_delete_elem(&lost_frames, &frame);
 }
 
 INLINE void identify(struct record *r, void *ctx, u64 pid_tgid, enum kind kind, bool lost)
@@ -169,11 +169,20 @@ INLINE void read_string(struct string *s, u64 address)
 	s->len = n;
 }
 
+INLINE void read_strings(struct string *s, u64 *words)
+{
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < MAX_WORDS; i++) {
+		/* Beyond the last word there is no bit, and no memory either. */
+		if (i < CONFIG(CONFIG_WORDS) && CONFIG(CONFIG_STRINGS) >> i & 1)
+			read_string(s++, words[i]);
+	}
+}
+
 INLINE void entered(void *ctx)
 {
 	u64 pid_tgid = bpf_get_current_pid_tgid();
 	struct record *r;
-	struct string *s;
 	u64 *words;
 
 	if (!wanted(pid_tgid))
@@ -188,21 +197,17 @@ INLINE void entered(void *ctx)
 	bpf_get_current_comm(r->comm, COMM_SIZE);
 
 	words = (u64 *)(r + 1);
+	if (CONFIG(CONFIG_COPY_CTX))
+		bpf_probe_read_kernel(words, CONFIG(CONFIG_WORDS) * 8, ctx);
 #define WORD(i)                                                                \
-	if (CONFIG(CONFIG_WORDS) > (i))                                        \
+	if (!CONFIG(CONFIG_COPY_CTX) && CONFIG(CONFIG_WORDS) > (i))                                        \
 		words[i] = CTX_WORD(ctx, i);
 	WORD(0) WORD(1) WORD(2) WORD(3) WORD(4) WORD(5)
 	WORD(6) WORD(7) WORD(8) WORD(9) WORD(10) WORD(11)
 #undef WORD
 
-	s = (struct string *)(words + CONFIG(CONFIG_WORDS));
-#define STRING(i)                                                              \
-	if (CONFIG(CONFIG_STRINGS) & (1 << (i)))                               \
-		read_string(s++, CTX_WORD(ctx, i));
-	STRING(0) STRING(1) STRING(2) STRING(3) STRING(4) STRING(5)
-	STRING(6) STRING(7) STRING(8) STRING(9) STRING(10) STRING(11)
-#undef STRING
-
+	if (CONFIG(CONFIG_STRINGS))
+		read_strings((struct string *)(words + CONFIG(CONFIG_WORDS)), words);
 	if (CONFIG(CONFIG_STACK_AT)) {
 		void *frames = (u8 *)r + CONFIG(CONFIG_STACK_AT);
 		/* To skip our own frames would save nothing: they are unwound anyway. */
@@ -232,12 +237,11 @@ INLINE void left(void *ctx)
 	}
 	identify(r, ctx, pid_tgid, KIND_EXIT, entry_lost(ctx));
 	r->time = now;
-#define RETVAL(i)                                                              \
-	if (CONFIG(CONFIG_RETVAL) && CONFIG(CONFIG_WORDS) == (i))              \
-		retval = CTX_WORD(ctx, i);
-	RETVAL(0) RETVAL(1) RETVAL(2) RETVAL(3) RETVAL(4) RETVAL(5)
-	RETVAL(6) RETVAL(7) RETVAL(8) RETVAL(9) RETVAL(10) RETVAL(11) RETVAL(12)
-#undef RETVAL
+	r->frames = control.unsure;
+	if (CONFIG(CONFIG_RETVAL) && CONFIG(CONFIG_COPY_CTX))
+		bpf_probe_read_kernel(&retval, sizeof(retval), ctx + 8 * CONFIG(CONFIG_WORDS));
+	else if (CONFIG(CONFIG_RETVAL))
+		retval = CTX_WORD(ctx, CONFIG_RETVAL_WORD);
 	*(u64 *)(r + 1) = retval;
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 }

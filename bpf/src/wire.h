@@ -21,6 +21,7 @@ enum limit {
 	MAX_FRAMES = 127,  /* kernel.perf_event_max_stack's default: what the kernel collects */
 	FEW_FRAMES = 48,   /* asked for first: the kernel clears what it does not fill */
 	CONFIG_MARK = 0x5ca1ab1e00000000ULL, /* see enum config */
+	CONFIG_RETVAL_WORD = 0xf00, /* stands for the number of argument words in a load from ctx */
 };
 
 enum kind {
@@ -46,7 +47,8 @@ struct record {
 	u16 cpu;
 	u8 kind;      /* enum kind */
 	u8 flags;     /* enum flag */
-	s64 frames;   /* of the stack: their number, or bpf_get_stack's negative error */
+	s64 frames;   /* entry: of the stack, their number, or bpf_get_stack's negative error;
+			 exit: control.unsure */
 	u8 comm[COMM_SIZE]; /* entries only */
 };
 
@@ -77,7 +79,7 @@ struct control {
 	u64 interrupt_mask;
 
 	u64 losses; /* records that found no room, over all targets */
-	u64 unsure; /* 1: too many entries were lost to remember whose they were */
+	u64 unsure; /* ns: of entries lost up to then, not all could be remembered; 0: all */
 
 	u64 arm_fork; /* the next fork of the tracer is the command: follow it */
 	u64 lost_pids; /* processes that found no room in the set */
@@ -94,6 +96,7 @@ enum config {
 	CONFIG_WORDS,       /* argument words, at most MAX_WORDS */
 	CONFIG_STRINGS,     /* bit i: word i is a char pointer to be read */
 	CONFIG_STACK_AT,    /* offset of frames[] in the record; 0: no stack */
+	CONFIG_COPY_CTX,    /* 1: this kernel lets programs load few types of ctx; copy its memory */
 	CONFIG_RETVAL,      /* 1: the function returns a value */
 	CONFIG_SELF,        /* the tracer's tgid; 0: its calls are wanted too */
 	CONFIG_PIDS,        /* 1: only processes in the set */

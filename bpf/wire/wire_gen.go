@@ -66,21 +66,23 @@ const (
 	ConfigWords      = 2
 	ConfigStrings    = 3
 	ConfigStackAt    = 4
-	ConfigRetval     = 5
-	ConfigSelf       = 6
-	ConfigPids       = 7
-	ConfigComm       = 8
-	ConfigCommLo     = 9
-	ConfigCommHi     = 10
-	ConfigGuard      = 11
-	ConfigTaskTgid   = 12
+	ConfigCopyCtx    = 5
+	ConfigRetval     = 6
+	ConfigSelf       = 7
+	ConfigPids       = 8
+	ConfigComm       = 9
+	ConfigCommLo     = 10
+	ConfigCommHi     = 11
+	ConfigGuard      = 12
+	ConfigTaskTgid   = 13
 )
 
 const (
-	MaxWords   = 12
-	CommSize   = 16
-	StringData = 124
-	MaxFrames  = 127
-	FewFrames  = 48
-	ConfigMark = 6674804268077154304
+	MaxWords         = 12
+	CommSize         = 16
+	StringData       = 124
+	MaxFrames        = 127
+	FewFrames        = 48
+	ConfigMark       = 6674804268077154304
+	ConfigRetvalWord = 3840
 )

@@ -22,8 +22,9 @@ import (
 // run is a trace from its command line to its exit status.
 func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) {
 	// A reader that has gone is an error of a write, not a death: links are
-	// to be closed, and the command to be looked after.
-	signal.Ignore(syscall.SIGPIPE)
+	// to be closed, and the command to be looked after. The command itself gets
+	// the signal as ever, which it would not if it was ignored here.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 
@@ -45,11 +46,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		return dryRun(p, symbols, stdout, stderr)
 	}
 
-	out, err := openOutput(o, stdout)
-	if err != nil {
-		return err
+	if len(p.Targets) == 0 {
+		return nothing(o, p, symbols, stderr)
 	}
-	defer func() { err = errors.Join(err, out.Close()) }()
 
 	names, err := tracer.NewNames(o.stack)
 	if err != nil {
@@ -91,6 +90,11 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	if syms.Hidden() && o.stack {
 		return errors.New("name stacks: /proc/kallsyms hides its addresses: CAP_SYSLOG is needed, or kernel.kptr_restrict=0")
 	}
+	out, err := openOutput(o, stdout)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
 	if err := session.Attach(p); err != nil {
 		return err
 	}
@@ -98,7 +102,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	reportSkipped(stderr, skipped)
 	attached := session.Attached()
 	if len(attached) == 0 {
-		return fmt.Errorf("attach: none of the functions that %q names can be traced", o.targetText())
+		return nothingError(o)
 	}
 
 	names.Use(syms)
@@ -140,6 +144,24 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		return err
 	}
 	return runErr
+}
+
+// nothing tells why there is nothing to trace: a name that no function has, or
+// only functions that can't be traced.
+func nothing(o *options, p *plan.Plan, symbols func() (*tracer.Symbols, error), stderr io.Writer) error {
+	syms, err := symbols()
+	if err != nil {
+		return err
+	}
+	if err := syms.Check(p); err != nil {
+		return err
+	}
+	reportSkipped(stderr, p.Skipped)
+	return nothingError(o)
+}
+
+func nothingError(o *options) error {
+	return fmt.Errorf("plan: none of the functions that %q names can be traced", o.targetText())
 }
 
 // resolve makes the plan, and starts reading the symbols that complete it.

@@ -1,6 +1,7 @@
 package digits
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -18,8 +19,10 @@ func TestAppend(t *testing.T) {
 			{"AppendHex", string(AppendHex(nil, v)), fmt.Sprintf("%x", v)},
 			{"AppendUint", string(AppendUint(nil, v)), fmt.Sprintf("%d", v)},
 			{"AppendInt", string(AppendInt(nil, int64(v))), fmt.Sprintf("%d", int64(v))},
-			{"AppendMillis", string(AppendMillis(nil, v%1e3)), fmt.Sprintf("%03d", v%1e3)},
-			{"AppendNanos", string(AppendNanos(nil, v%1e9)), fmt.Sprintf("%09d", v%1e9)},
+			{"Decimal8", word(Decimal8(v % 1e8)), fmt.Sprintf("%08d", v%1e8)},
+			{"Decimal8 without zeros", word(Decimal8(v % 1e8))[LeadingZeros(Decimal8(v%1e8)):], fmt.Sprint(v % 1e8)},
+			{"Decimal3", word(Decimal3(v % 1e3))[:3], fmt.Sprintf("%03d", v%1e3)},
+			{"Hex8", word(Hex8(v & 0xffffffff)), fmt.Sprintf("%08x", v&0xffffffff)},
 		} {
 			if c.got != c.want {
 				t.Fatalf("%s(%d): got %q, want %q", c.name, v, c.got, c.want)
@@ -27,3 +30,6 @@ func TestAppend(t *testing.T) {
 		}
 	}
 }
+
+// word returns the bytes of a word, the lowest first.
+func word(w uint64) string { return string(binary.LittleEndian.AppendUint64(nil, w)) }

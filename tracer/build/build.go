@@ -4,6 +4,7 @@ package build
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/cilium/ebpf"
@@ -42,6 +43,7 @@ func (o Options) Constants(index int, t *plan.Target) (entry, exit Constants) {
 		wire.ConfigWords:    uint64(t.Words),
 		wire.ConfigStrings:  stringBits(t),
 		wire.ConfigStackAt:  uint64(shape.StackAt()),
+		wire.ConfigCopyCtx:  0,
 		wire.ConfigRetval:   flag(t.Ret != nil),
 		wire.ConfigSelf:     uint64(o.Self),
 		wire.ConfigPids:     flag(o.Pids),
@@ -85,12 +87,30 @@ func flag(b bool) uint64 {
 	return 0
 }
 
-// Program returns a copy of a program with its constants written in. A constant
-// that has no value is an error.
+const wordSize = 8
+
+// retvalOffset marks the load of the return value, which follows the arguments.
+const retvalOffset = wordSize * wire.ConfigRetvalWord
+
+// Program returns a copy of a program with its constants written in, and without
+// what they rule out. A constant that has no value is an error.
 func Program(template asm.Instructions, constants Constants) (asm.Instructions, error) {
+	insns, err := fill(template, constants)
+	if err != nil {
+		return nil, err
+	}
+	return prune(insns)
+}
+
+func fill(template asm.Instructions, constants Constants) (asm.Instructions, error) {
 	insns := slices.Clone(template)
 	for i := range insns {
 		ins := &insns[i]
+		if ins.OpCode.Class() == asm.LdXClass && ins.Offset == retvalOffset {
+			// The verifier wants this offset in the instruction.
+			ins.Offset = int16(wordSize * constants[wire.ConfigWords])
+			continue
+		}
 		if !ins.OpCode.IsDWordLoad() || ins.IsLoadFromMap() || uint64(ins.Constant)>>32 != wire.ConfigMark>>32 {
 			continue
 		}
@@ -104,13 +124,22 @@ func Program(template asm.Instructions, constants Constants) (asm.Instructions, 
 	return insns, nil
 }
 
+// CopyCtx makes constants for a kernel that refused a program its loads from
+// ctx: up to 5.10 only integers and pointers to structs may be loaded
+// (btf_ctx_access in kernel/bpf/btf.c), but all of it may be copied.
+func (c Constants) CopyCtx() Constants {
+	copied := maps.Clone(c)
+	copied[wire.ConfigCopyCtx] = 1
+	return copied
+}
+
 // mmapable is BPF_F_MMAPABLE (include/uapi/linux/bpf.h): user space writes the
 // control word without a system call a word.
 const mmapable = 1 << 10
 
 // Maps returns the maps of a trace of so many targets, by name.
 func (o Options) Maps(spec *ebpf.CollectionSpec, targets int) (map[string]*ebpf.MapSpec, error) {
-	maps := make(map[string]*ebpf.MapSpec)
+	specs := make(map[string]*ebpf.MapSpec)
 	for _, name := range []string{bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapLost, bpf.MapControl} {
 		m, ok := spec.Maps[name]
 		if !ok {
@@ -120,17 +149,17 @@ func (o Options) Maps(spec *ebpf.CollectionSpec, targets int) (map[string]*ebpf.
 		// Types would be loaded into the kernel for bpftool to print. Nobody
 		// looks at these maps.
 		m.Key, m.Value = nil, nil
-		maps[name] = m
+		specs[name] = m
 	}
-	maps[bpf.MapControl].Contents = nil // zero
-	maps[bpf.MapControl].Flags |= mmapable
-	maps[bpf.MapEvents].MaxEntries = uint32(o.BufferSize)
-	maps[bpf.MapCounts].MaxEntries = uint32(max(targets, 1))
+	specs[bpf.MapControl].Contents = nil // zero
+	specs[bpf.MapControl].Flags |= mmapable
+	specs[bpf.MapEvents].MaxEntries = uint32(o.BufferSize)
+	specs[bpf.MapCounts].MaxEntries = uint32(max(targets, 1))
 	if !o.Pids {
-		maps[bpf.MapPids].MaxEntries = 1
+		specs[bpf.MapPids].MaxEntries = 1
 	}
 	if !o.Exits {
-		maps[bpf.MapLost].MaxEntries = 1
+		specs[bpf.MapLost].MaxEntries = 1
 	}
-	return maps, nil
+	return specs, nil
 }

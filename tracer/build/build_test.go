@@ -53,7 +53,7 @@ func targets(t *testing.T) []*plan.Target {
 
 // configNames are enum config's, in its order.
 var configNames = []string{
-	"target", "record_size", "words", "strings", "stack_at", "retval", "self", "pids", "comm",
+	"target", "record_size", "words", "strings", "stack_at", "copy_ctx", "retval", "self", "pids", "comm",
 	"comm_lo", "comm_hi", "guard", "task_tgid",
 }
 
@@ -157,8 +157,8 @@ func TestProgram(t *testing.T) {
 			if fmt.Sprint(template) != before {
 				t.Errorf("%s: the template was changed", name)
 			}
-			if len(insns) != len(template) {
-				t.Errorf("%s: %d instructions of %d", name, len(insns), len(template))
+			if len(insns) >= len(template) {
+				t.Errorf("%s: %d instructions of %d: nothing was ruled out", name, len(insns), len(template))
 			}
 		}
 	}
@@ -171,7 +171,7 @@ func TestProgramValues(t *testing.T) {
 	for id := range configNames {
 		constants[uint32(id)] = 0xabc00 + uint64(id)
 	}
-	insns, err := Program(template, constants)
+	insns, err := fill(template, constants)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,11 +1,7 @@
 // Package calls joins entries and exits to calls.
 package calls
 
-import (
-	"encoding/binary"
-
-	"fgtrace/tracer/event"
-)
+import "fgtrace/tracer/event"
 
 // Call is one call of a traced function. What was read at entry is a copy.
 type Call struct {
@@ -19,9 +15,11 @@ type Call struct {
 	Entered  bool // false: the entry is not known
 	Words    []byte
 	Strings  []byte
-	Frames   []uint64 // return addresses as the kernel gave them
-	StackErr int
 	Retval   [8]byte
+
+	// Stack is whatever was made of the stack at the entry, for who has entries
+	// and exits joined; nil at first.
+	Stack any
 
 	data []byte // Words and Strings
 }
@@ -79,11 +77,13 @@ func (a *Assembler) Leave(r *event.Record) *Call {
 	if c == nil {
 		a.counts.NoEntry++
 		c = a.get()
-		c.Target, c.Pid, c.Tid = r.Target, r.Pid, r.Tid
+		*c = Call{ID: c.ID, Target: r.Target, Pid: r.Pid, Tid: r.Tid, data: c.data}
 	}
 	c.CPU = r.CPU
 	c.Exit = r.Time
-	copy(c.Retval[:], r.Retval)
+	if len(r.Retval) >= len(c.Retval) {
+		c.Retval = [8]byte(r.Retval)
+	}
 	return c
 }
 
@@ -96,26 +96,30 @@ func (a *Assembler) Counts() Counts { return a.counts }
 // Release takes back a call that is not used any more.
 func (a *Assembler) Release(c *Call) { a.free = append(a.free, c) }
 
+// get returns a call that has an ID, and otherwise what it was left with.
 func (a *Assembler) get() *Call {
 	a.nextID++
+	var c *Call
 	if n := len(a.free); n > 0 {
-		c := a.free[n-1]
+		c = a.free[n-1]
 		a.free = a.free[:n-1]
-		*c = Call{ID: a.nextID, data: c.data[:0], Frames: c.Frames[:0]}
-		return c
+	} else {
+		c = new(Call)
 	}
-	return &Call{ID: a.nextID}
+	c.ID = a.nextID
+	return c
 }
 
 func (a *Assembler) fill(r *event.Record) *Call {
 	c := a.get()
 	c.Target, c.Pid, c.Tid, c.CPU, c.Comm = r.Target, r.Pid, r.Tid, r.CPU, r.Comm
-	c.Entry, c.Entered = r.Time, true
-	c.data = append(append(c.data, r.Words...), r.Strings...)
-	c.Words, c.Strings = c.data[:len(r.Words):len(r.Words)], c.data[len(r.Words):]
-	c.StackErr = r.StackErr
-	for i := 0; i+8 <= len(r.Frames); i += 8 {
-		c.Frames = append(c.Frames, binary.LittleEndian.Uint64(r.Frames[i:]))
+	c.Entry, c.Exit, c.Entered = r.Time, 0, true
+	c.Retval, c.Stack = [8]byte{}, nil
+	c.data = append(c.data[:0], r.Words...)
+	if len(r.Strings) > 0 {
+		c.data = append(c.data, r.Strings...)
 	}
+	words := len(r.Words)
+	c.Words, c.Strings = c.data[:words:words], c.data[words:]
 	return c
 }

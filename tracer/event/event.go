@@ -69,62 +69,89 @@ type Record struct {
 
 	// Of an exit: the word that holds the return value.
 	Retval []byte
+	// Of an exit: entries were lost up to this time, in ns, and not of all of
+	// them is it known whose they were. 0: it is.
+	Unsure uint64
 }
 
 // Decode reads one record into r. shapes has an element for each target. An
 // error says that the record is not what a program of ours writes.
 func Decode(raw []byte, shapes []Shape, r *Record) error {
-	var w *wire.Record
 	if len(raw) < wire.RecordSize {
 		return fmt.Errorf("decode record: %d bytes, less than any", len(raw))
 	}
-	target := binary.LittleEndian.Uint32(raw[unsafe.Offsetof(w.Target):])
+	head := (*header)(raw)
+	target := head.target()
 	if uint64(target) >= uint64(len(shapes)) {
 		return fmt.Errorf("decode record: target %d of %d", target, len(shapes))
 	}
 	r.Target = int(target)
-	r.Kind = Kind(raw[unsafe.Offsetof(w.Kind)])
-	r.EntryLost = raw[unsafe.Offsetof(w.Flags)]&wire.FlagEntryLost != 0
-	r.Time = binary.LittleEndian.Uint64(raw[unsafe.Offsetof(w.Time):])
-	r.Frame = binary.LittleEndian.Uint64(raw[unsafe.Offsetof(w.Frame):])
-	pidTgid := binary.LittleEndian.Uint64(raw[unsafe.Offsetof(w.PidTgid):])
-	r.Pid, r.Tid = uint32(pidTgid>>32), uint32(pidTgid)
-	r.CPU = binary.LittleEndian.Uint16(raw[unsafe.Offsetof(w.Cpu):])
-
-	switch r.Kind {
-	case Exit:
-		if len(raw) < ExitSize {
-			return fmt.Errorf("decode exit: %d bytes of %d", len(raw), ExitSize)
-		}
-		r.Retval = raw[wire.RecordSize:ExitSize]
-		r.Words, r.Strings, r.Frames, r.StackErr = nil, nil, nil, 0
-		return nil
+	switch r.Kind = head.kind(); r.Kind {
 	case Entry:
-		return decodeEntry(raw, shapes[target], r)
+		return r.decodeEntry(raw, head, &shapes[target])
+	case Exit:
+		return r.decodeExit(raw, head)
 	}
 	return fmt.Errorf("decode record: kind %d", r.Kind)
 }
 
-func decodeEntry(raw []byte, shape Shape, r *Record) error {
-	var w *wire.Record
+// header is what all records begin with, struct record of wire.h. Its size is
+// checked once; no part of it needs to be looked for behind the end.
+type header [wire.RecordSize]byte
+
+// at has the offsets of a header's parts.
+var at *wire.Record
+
+func (h *header) target() uint32  { return binary.LittleEndian.Uint32(h[unsafe.Offsetof(at.Target):]) }
+func (h *header) kind() Kind      { return Kind(h[unsafe.Offsetof(at.Kind)]) }
+func (h *header) entryLost() bool { return h[unsafe.Offsetof(at.Flags)]&wire.FlagEntryLost != 0 }
+func (h *header) time() uint64    { return binary.LittleEndian.Uint64(h[unsafe.Offsetof(at.Time):]) }
+func (h *header) frame() uint64   { return binary.LittleEndian.Uint64(h[unsafe.Offsetof(at.Frame):]) }
+func (h *header) pidTgid() uint64 { return binary.LittleEndian.Uint64(h[unsafe.Offsetof(at.PidTgid):]) }
+func (h *header) cpu() uint16     { return binary.LittleEndian.Uint16(h[unsafe.Offsetof(at.Cpu):]) }
+func (h *header) frames() int64 {
+	return int64(binary.LittleEndian.Uint64(h[unsafe.Offsetof(at.Frames):]))
+}
+
+func (r *Record) decodeHeader(h *header) {
+	r.EntryLost = h.entryLost()
+	r.Time, r.Frame, r.CPU = h.time(), h.frame(), h.cpu()
+	pidTgid := h.pidTgid()
+	r.Pid, r.Tid = uint32(pidTgid>>32), uint32(pidTgid)
+}
+
+func (r *Record) decodeExit(raw []byte, h *header) error {
+	if len(raw) < ExitSize {
+		return fmt.Errorf("decode exit: %d bytes of %d", len(raw), ExitSize)
+	}
+	r.decodeHeader(h)
+	r.Retval = raw[wire.RecordSize:ExitSize]
+	r.Unsure = uint64(h.frames())
+	r.Words, r.Strings, r.Frames, r.StackErr = nil, nil, nil, 0
+	return nil
+}
+
+func (r *Record) decodeEntry(raw []byte, h *header, shape *Shape) error {
 	if len(raw) < shape.EntrySize() {
 		return fmt.Errorf("decode entry: %d bytes of %d", len(raw), shape.EntrySize())
 	}
-	copy(r.Comm[:], raw[unsafe.Offsetof(w.Comm):])
-	r.Words = raw[wire.RecordSize:shape.stringsAt()]
-	r.Strings = raw[shape.stringsAt():shape.framesAt()]
+	r.decodeHeader(h)
+	r.Comm = [wire.CommSize]byte(h[unsafe.Offsetof(at.Comm):])
+	stringsAt := shape.stringsAt()
+	framesAt := shape.framesAt()
+	r.Words, r.Strings = raw[wire.RecordSize:stringsAt], raw[stringsAt:framesAt]
 	r.Frames, r.StackErr, r.Retval = nil, 0, nil
 	if !shape.Stack {
 		return nil
 	}
-	frames := int64(binary.LittleEndian.Uint64(raw[unsafe.Offsetof(w.Frames):]))
+	frames := h.frames()
 	switch {
 	case frames > wire.MaxFrames:
 		return fmt.Errorf("decode entry: %d frames", frames)
 	case frames < 0:
 		r.StackErr = int(-frames)
 	default:
-		r.Frames = raw[shape.framesAt():][:frames*wordSize]
+		r.Frames = raw[framesAt:][:frames*wordSize]
 	}
 	return nil
 }

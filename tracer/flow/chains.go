@@ -1,11 +1,11 @@
 package flow
 
 import (
+	"bytes"
+	"encoding/binary"
 	"hash/maphash"
-	"slices"
-	"unsafe"
 
-	"fgtrace/tracer/calls"
+	"fgtrace/tracer/event"
 	"fgtrace/tracer/plan"
 	"fgtrace/tracer/render"
 	"fgtrace/tracer/stack"
@@ -38,7 +38,7 @@ type chains struct {
 type knownChain struct {
 	target *plan.Target
 	errno  int
-	frames []uint64
+	frames []byte
 	chain  *render.Chain
 }
 
@@ -49,39 +49,36 @@ func newChains(s *Stacks) *chains {
 	return &chains{stacks: s, seed: maphash.MakeSeed(), known: make(map[uint64]*knownChain)}
 }
 
-func (c *chains) of(call *calls.Call, target *plan.Target) *render.Chain {
-	hash := c.hash(call)
+// of returns the chain of an entry's stack.
+func (c *chains) of(r *event.Record, target *plan.Target) *render.Chain {
+	hash := maphash.Bytes(c.seed, r.Frames) + uint64(r.Target)
 	if c.generation == c.stacks.Symbols.Generation() {
-		if k := c.known[hash]; k != nil && k.target == target && k.errno == call.StackErr && slices.Equal(k.frames, call.Frames) {
+		if k := c.known[hash]; k != nil && k.target == target && k.errno == r.StackErr && bytes.Equal(k.frames, r.Frames) {
 			return k.chain
 		}
 	}
-	chain := c.build(call, target)
+	chain := c.build(r, target)
 	if generation := c.stacks.Symbols.Generation(); generation != c.generation || len(c.known) >= maxChains {
 		clear(c.known)
 		c.generation = generation
 	}
-	c.known[hash] = &knownChain{target, call.StackErr, slices.Clone(call.Frames), chain}
+	c.known[hash] = &knownChain{target, r.StackErr, bytes.Clone(r.Frames), chain}
 	return chain
 }
 
-func (c *chains) hash(call *calls.Call) uint64 {
-	if len(call.Frames) == 0 {
-		return uint64(call.Target)
-	}
-	bytes := unsafe.Slice((*byte)(unsafe.Pointer(&call.Frames[0])), 8*len(call.Frames))
-	return maphash.Bytes(c.seed, bytes) + uint64(call.Target)
-}
-
-func (c *chains) build(call *calls.Call, t *plan.Target) *render.Chain {
-	chain := &render.Chain{Errno: call.StackErr}
-	if call.StackErr != 0 {
+func (c *chains) build(r *event.Record, t *plan.Target) *render.Chain {
+	chain := &render.Chain{Errno: r.StackErr}
+	if r.StackErr != 0 {
 		return chain
 	}
+	frames := make([]uint64, len(r.Frames)/8)
+	for i := range frames {
+		frames[i] = binary.LittleEndian.Uint64(r.Frames[8*i:])
+	}
 	tracee := stack.Tracee{Func: t.Func, Module: t.Module, Addr: t.Addr, PatchSpan: c.stacks.PatchSpan}
-	chain.Chain = stack.Build(call.Frames, tracee, c.stacks.Symbols, c.stacks.Limit)
+	chain.Chain = stack.Build(frames, tracee, c.stacks.Symbols, c.stacks.Limit)
 	if c.stacks.Raw {
-		for _, addr := range call.Frames {
+		for _, addr := range frames {
 			sym, _ := c.stacks.Symbols.Symbol(addr)
 			chain.Raw.Frames = append(chain.Raw.Frames, stack.Frame{Addr: addr, Symbol: sym})
 		}

@@ -3,6 +3,8 @@
 package flow
 
 import (
+	"math"
+
 	"fgtrace/tracer/calls"
 	"fgtrace/tracer/event"
 	"fgtrace/tracer/plan"
@@ -39,6 +41,9 @@ type Options struct {
 
 // New returns a flow.
 func New(o Options) *Flow {
+	if o.Limit == 0 {
+		o.Limit = math.MaxUint64
+	}
 	f := &Flow{
 		mode: o.Mode, limit: o.Limit, targets: o.Targets, shapes: o.Shapes, renderer: o.Renderer,
 		undecoded: make([]uint64, len(o.Targets)+1),
@@ -57,7 +62,7 @@ func (f *Flow) Record(raw []byte) bool {
 	}
 	r := &f.record
 	r.Target = len(f.targets)
-	if err := event.Decode(raw, f.shapes, r); err != nil {
+	if event.Decode(raw, f.shapes, r) != nil {
 		f.undecoded[r.Target]++
 		return true
 	}
@@ -69,18 +74,27 @@ func (f *Flow) Record(raw []byte) bool {
 	return !f.full()
 }
 
-func (f *Flow) full() bool { return f.limit != 0 && f.events >= f.limit }
+func (f *Flow) full() bool { return f.events >= f.limit }
 
 func (f *Flow) entry(r *event.Record) {
 	if f.mode == spec.Entry {
 		c := f.assembler.Note(r)
+		f.findChain(c, r)
 		f.emit(render.Entry, c)
 		f.assembler.Release(c)
 		return
 	}
 	c := f.assembler.Enter(r)
+	f.findChain(c, r)
 	if f.mode&spec.Entry != 0 {
 		f.emit(render.Entry, c)
+	}
+}
+
+// findChain keeps a call's chain with it: the record won't be there at the exit.
+func (f *Flow) findChain(c *calls.Call, r *event.Record) {
+	if f.chains != nil {
+		c.Stack = f.chains.of(r, f.targets[r.Target])
 	}
 }
 
@@ -97,11 +111,10 @@ func (f *Flow) exit(r *event.Record) {
 
 func (f *Flow) emit(kind render.Kind, c *calls.Call) {
 	// An event of its own would be an allocation a call.
-	f.event = render.Event{Kind: kind, Call: c, Target: f.targets[c.Target]}
-	if f.chains != nil && c.Entered {
-		f.event.Chain = f.chains.of(c, f.event.Target)
-	}
-	f.out = f.renderer.AppendEvent(f.out, &f.event)
+	e := &f.event
+	e.Kind, e.Call, e.Target = kind, c, f.targets[c.Target]
+	e.Chain, _ = c.Stack.(*render.Chain)
+	f.out = f.renderer.AppendEvent(f.out, e)
 	f.events++
 }
 

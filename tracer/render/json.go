@@ -17,21 +17,24 @@ type JSON struct {
 	targets []jsonTarget // by index in the plan
 	syms    btfx.Symbols
 	tasks   tasks
+	line    line
+	high    uint64   // ns/1e8, of the last time
+	clock   fragment // `,"time_ns":`, and that
 }
 
 // jsonTarget holds the parts of a target's objects that are always the same.
 type jsonTarget struct {
-	head   []byte // `,"func":...,"module":...`
-	open   []byte // head, and the arguments up to the value of the first
-	params []jsonParam
-	close  []byte // what ends the arguments
-	ret    []byte // `,"retval":{"type":...,"value":`
-	result result
+	unknown fragment // `,"func":...,"module":...`, of a call whose entry is not known
+	open    fragment // the same, and `,"args":[`, and the first parameter up to its value
+	params  []jsonParam
+	close   fragment // what ends the arguments
+	retval  fragment // `,"retval":{"type":...,"value":`
+	result  result
 }
 
 type jsonParam struct {
 	param
-	decl []byte // `},{"name":...,"type":...,"value":`; nil for the first parameter
+	decl fragment // `},{"name":...,"type":...,"value":`; none of the first parameter
 }
 
 // NewJSON returns a renderer for the targets of a plan.
@@ -45,30 +48,33 @@ func NewJSON(targets []*plan.Target, syms btfx.Symbols) *JSON {
 
 func newJSONTarget(t *plan.Target) jsonTarget {
 	j := jsonTarget{result: newResult(t.Ret)}
-	j.head = appendFunc([]byte{','}, t.Func)
-	j.head = append(j.head, `,"module":`...)
-	j.head = btfx.AppendJSONString(j.head, moduleName(t.Module))
+	open := appendFunc([]byte{','}, t.Func)
+	open = append(open, `,"module":`...)
+	open = btfx.AppendJSONString(open, moduleName(t.Module))
+	j.unknown = newFragment(open)
 
-	j.open = append(append(j.open, j.head...), `,"args":[`...)
-	j.close = []byte(`]`)
+	open = append(open, `,"args":[`...)
+	end := `]`
 	for i, p := range t.Params {
 		jp := jsonParam{param: newParam(p)}
 		if i == 0 {
-			j.open = appendJSONDecl(j.open, p)
-			j.close = []byte(`}]`)
+			open = appendJSONDecl(open, p)
+			end = `}]`
 		} else {
-			jp.decl = appendJSONDecl([]byte(`},`), p)
+			jp.decl = newFragment(appendJSONDecl([]byte(`},`), p))
 		}
 		j.params = append(j.params, jp)
 	}
+	j.open = newFragment(open)
+	j.close = newFragment([]byte(end))
 
-	j.ret = append(j.ret, `,"retval":{"type":`...)
+	retval := []byte(`,"retval":{"type":`)
 	if t.Ret == nil {
-		j.ret = append(j.ret, `"void"`...)
+		retval = append(retval, `"void"`...)
 	} else {
-		j.ret = btfx.AppendJSONString(j.ret, t.Ret.Type)
+		retval = btfx.AppendJSONString(retval, t.Ret.Type)
 	}
-	j.ret = append(j.ret, `,"value":`...)
+	j.retval = newFragment(append(retval, `,"value":`...))
 	return j
 }
 
@@ -153,35 +159,59 @@ func appendObject(dst []byte, v any) []byte {
 func (j *JSON) AppendEvent(dst []byte, e *Event) []byte {
 	c := e.Call
 	t := &j.targets[c.Target]
-	dst = append(dst, jsonEvents[e.Kind]...)
-	dst = digits.AppendUint(dst, c.ID)
-	dst = j.appendArgs(dst, t, c)
-	time := c.Entry
-	if e.Kind == Exit {
-		time = c.Exit
+	l := &j.line
+	l.begin(dst)
+	l.fragment(&jsonEvents[e.Kind])
+	l.uint(c.ID)
+	if c.Entered {
+		j.args(t, c)
+	} else {
+		l.fragment(&t.unknown)
 	}
 	if e.Kind != Entry {
-		dst = append(dst, t.ret...)
-		dst = j.appendResult(dst, &t.result, c)
+		l.fragment(&t.retval)
+		j.result(&t.result, c)
 		if c.Entered {
-			dst = append(dst, `,"duration_ns":`...)
-			dst = digits.AppendUint(dst, c.Duration())
+			l.short(`,"duration_ns":`)
+			l.uint(c.Duration())
 		}
 	}
-	dst = append(dst, `,"time_ns":`...)
-	dst = digits.AppendUint(dst, time)
-	dst = append(dst, j.tasks.spell(c)...)
+	if e.Kind == Exit {
+		j.time(c.Exit)
+	} else {
+		j.time(c.Entry)
+	}
+	l.fragment(j.tasks.spell(c))
+	dst = l.end()
 	if e.Chain != nil {
 		dst = append(dst, e.Chain.spell(appendJSONChain)...)
 	}
-	return append(dst, '}', '\n')
+	return append(dst, "}\n"...)
+}
+
+// time adds a time in nanoseconds. All but the last eight digits stay the same
+// for a tenth of a second.
+func (j *JSON) time(ns uint64) {
+	l := &j.line
+	high, low := ns/1e8, ns%1e8
+	if high == 0 {
+		l.short(`,"time_ns":`)
+		l.uint(low)
+		return
+	}
+	if high != j.high || j.clock.n == 0 {
+		j.high = high
+		j.clock.set(digits.AppendUint([]byte(`,"time_ns":`), high))
+	}
+	l.fragment(&j.clock)
+	l.word(digits.Decimal8(low), 8)
 }
 
 // jsonEvents are the beginnings of the objects, by kind.
-var jsonEvents = [...]string{
-	Entry: `{"event":"entry","id":`,
-	Exit:  `{"event":"exit","id":`,
-	Call:  `{"event":"call","id":`,
+var jsonEvents = [...]fragment{
+	Entry: newFragment([]byte(`{"event":"entry","id":`)),
+	Exit:  newFragment([]byte(`{"event":"exit","id":`)),
+	Call:  newFragment([]byte(`{"event":"call","id":`)),
 }
 
 func appendJSONTask(dst []byte, t *task) []byte {
@@ -198,58 +228,91 @@ func appendJSONTask(dst []byte, t *task) []byte {
 	return dst
 }
 
-// appendArgs appends the function and its arguments.
-func (j *JSON) appendArgs(dst []byte, t *jsonTarget, c *calls.Call) []byte {
-	if !c.Entered {
-		return append(dst, t.head...)
-	}
-	dst = append(dst, t.open...)
+// args adds the function and its arguments.
+func (j *JSON) args(t *jsonTarget, c *calls.Call) {
+	l := &j.line
+	l.fragment(&t.open)
 	for i := range t.params {
 		p := &t.params[i]
 		if i > 0 {
-			dst = append(dst, p.decl...)
+			l.fragment(&p.decl)
 		}
-		switch {
-		case p.isWord:
-			dst = p.layout.AppendJSONWord(dst, p.load(c))
-		case p.str >= 0:
-			dst = appendJSONStringArg(dst, &p.param, c)
-		default:
-			dst = p.layout.AppendJSON(dst, p.bytes(c), j.syms)
+		if p.form == asLong {
+			j.longArg(&p.param, c)
+		} else {
+			j.word(p.form, p.layout, p.word(c))
 		}
 	}
-	return append(dst, t.close...)
+	l.fragment(&t.close)
 }
 
-// appendJSONStringArg appends the text, or null, and always the pointer.
-func appendJSONStringArg(dst []byte, p *param, c *calls.Call) []byte {
+// word adds a value of one word.
+func (j *JSON) word(f form, layout *btfx.Layout, word uint64) {
+	l := &j.line
+	l.room()
+	switch f {
+	case asAddress:
+		l.byte('"')
+		l.hex(word)
+		l.byte('"')
+	case asSigned:
+		l.int(int64(layout.FromWord(word)))
+	case asDecimal:
+		l.uint(layout.FromWord(word))
+	default:
+		l.flush()
+		l.out = layout.AppendJSONWord(l.out, word)
+	}
+}
+
+// longArg adds a value of more than a word, or a string: the text, or null, and
+// always the pointer.
+func (j *JSON) longArg(p *param, c *calls.Call) {
+	l := &j.line
+	l.flush()
+	if p.str < 0 {
+		l.out = p.layout.AppendJSON(l.out, p.bytes(c), j.syms)
+		return
+	}
 	s, cut, errno := event.String(c.Strings, p.str)
 	if errno != 0 {
-		dst = append(dst, `null`...)
+		l.out = append(l.out, `null`...)
 	} else {
-		dst = btfx.AppendJSONString(dst, s)
+		l.out = btfx.AppendJSONString(l.out, s)
 	}
-	dst = append(dst, `,"addr":`...)
-	dst = p.layout.AppendJSON(dst, p.bytes(c), nil)
+	l.out = append(l.out, `,"addr":`...)
+	l.out = p.layout.AppendJSON(l.out, p.bytes(c), nil)
 	if cut {
-		dst = append(dst, `,"cut":true`...)
+		l.out = append(l.out, `,"cut":true`...)
 	}
-	return dst
 }
 
-func (j *JSON) appendResult(dst []byte, r *result, c *calls.Call) []byte {
-	if r.layout == nil {
-		return append(dst, `null}`...)
+func (j *JSON) result(r *result, c *calls.Call) {
+	l := &j.line
+	switch {
+	case r.layout == nil:
+		l.short(`null`)
+	case r.form == asLong:
+		l.flush()
+		l.out = r.layout.AppendJSON(l.out, c.Retval[:], j.syms)
+	default:
+		word := r.word(c)
+		j.word(r.form, r.layout, word)
+		if r.isError(word) {
+			j.error(r, word)
+		}
 	}
-	if !r.isWord {
-		return append(r.layout.AppendJSON(dst, c.Retval[:], j.syms), '}')
-	}
-	word := r.load(c)
-	dst = r.layout.AppendJSONWord(dst, word)
+	l.byte('}')
+}
+
+// error adds the name of the error that a result stands for.
+func (j *JSON) error(r *result, word uint64) {
 	if name := r.errorName(word); name != "" {
-		dst = append(append(append(dst, `,"error":"-`...), name...), '"')
+		l := &j.line
+		l.short(`,"error":"-`)
+		l.string(name)
+		l.byte('"')
 	}
-	return append(dst, '}')
 }
 
 // spell returns the chain's spelling, made once.

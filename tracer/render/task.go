@@ -15,20 +15,26 @@ type task struct {
 type tasks struct {
 	append func(dst []byte, t *task) []byte
 	recent [16]spelledTask // by the low bits of the thread
+	buf    []byte
 }
 
 type spelledTask struct {
 	task
-	text []byte // nil: nothing was spelled yet
+	text fragment // empty: nothing was spelled yet
 }
 
 // spell returns the spelling of the task that called.
-func (t *tasks) spell(c *calls.Call) []byte {
+func (t *tasks) spell(c *calls.Call) *fragment {
 	s := &t.recent[c.Tid%uint32(len(t.recent))]
-	if s.tid == c.Tid && s.pid == c.Pid && s.cpu == c.CPU && s.named == c.Entered && s.comm == c.Comm && s.text != nil {
-		return s.text
+	if s.tid == c.Tid && s.pid == c.Pid && s.cpu == c.CPU && s.named == c.Entered && s.comm == c.Comm && s.text.n != 0 {
+		return &s.text
 	}
+	return t.spellAnew(s, c)
+}
+
+func (t *tasks) spellAnew(s *spelledTask, c *calls.Call) *fragment {
 	s.task = task{pid: c.Pid, tid: c.Tid, cpu: c.CPU, named: c.Entered, comm: c.Comm}
-	s.text = t.append(s.text[:0], &s.task)
-	return s.text
+	t.buf = t.append(t.buf[:0], &s.task)
+	s.text.set(t.buf)
+	return &s.text
 }

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"encoding/binary"
 	"time"
 
 	"fgtrace/btfx"
@@ -22,22 +23,23 @@ type Text struct {
 	loc     *time.Location
 	offset  int64 // ns from the kernel's clock to the time of day
 
-	second int64   // ns, that clock spells
-	clock  [9]byte // "15:04:05."
+	line   line
+	second int64  // ns, that clock spells
+	clock  uint64 // "15:04:05", as a word
 	tasks  tasks
 }
 
 // textTarget holds the parts of a target's lines that are always the same.
 type textTarget struct {
-	name   []byte
-	open   []byte // "name(", and the declaration of the first parameter
-	params []textParam
-	result result
+	unknown fragment // "name(?)", of a call whose entry is not known
+	open    fragment // "name(", and the declaration of the first parameter
+	params  []textParam
+	result  result
 }
 
 type textParam struct {
 	param
-	decl []byte // ", struct sk_buff *skb="; nil for the first parameter
+	decl fragment // ", struct sk_buff *skb="; none of the first parameter
 }
 
 // paint are the terminal's colours, empty without.
@@ -67,17 +69,19 @@ func NewText(targets []*plan.Target, syms btfx.Symbols, opts TextOptions) *Text 
 
 func (t *Text) newTarget(target *plan.Target) textTarget {
 	name := t.paint.bold + displayName(target.Func) + t.paint.off
-	tt := textTarget{name: []byte(name), open: []byte(name + "("), result: newResult(target.Ret)}
+	tt := textTarget{unknown: newFragment([]byte(name + "(?)")), result: newResult(target.Ret)}
+	open := name + "("
 	for i, p := range target.Params {
 		decl := t.paint.dim + target.Types.DeclName(p.Type, p.Name) + "=" + t.paint.off
 		tp := textParam{param: newParam(p)}
 		if i == 0 {
-			tt.open = append(tt.open, decl...)
+			open += decl
 		} else {
-			tp.decl = []byte(", " + decl)
+			tp.decl = newFragment([]byte(", " + decl))
 		}
 		tt.params = append(tt.params, tp)
 	}
+	tt.open = newFragment([]byte(open))
 	return tt
 }
 
@@ -102,30 +106,34 @@ func (t *Text) AppendEnd(dst []byte, _ *End) []byte { return dst }
 func (t *Text) AppendEvent(dst []byte, e *Event) []byte {
 	c := e.Call
 	target := &t.targets[c.Target]
+	l := &t.line
+	l.begin(dst)
 	if e.Kind == Exit {
-		dst = t.appendTime(dst, c.Exit)
+		t.time(c.Exit)
 	} else {
-		dst = t.appendTime(dst, c.Entry)
+		t.time(c.Entry)
 	}
-	dst = append(dst, t.tasks.spell(c)...)
+	l.fragment(t.tasks.spell(c))
 	switch e.Kind {
 	case Entry:
-		dst = append(dst, "→ "...)
+		l.short("→ ")
 	case Exit:
-		dst = append(dst, "← "...)
+		l.short("← ")
 	}
-	dst = t.appendArgs(dst, target, c)
+	if c.Entered {
+		t.args(target, c)
+	} else {
+		l.fragment(&target.unknown)
+	}
 	if e.Kind != Entry {
-		dst = append(dst, " = "...)
-		dst = t.appendResult(dst, &target.result, c)
+		l.short(" = ")
+		t.result(&target.result, c)
 		if c.Entered {
-			dst = append(dst, ' ')
-			dst = append(dst, t.paint.cyan...)
-			dst = appendDuration(dst, c.Duration())
-			dst = append(dst, t.paint.off...)
+			t.duration(c.Duration())
 		}
 	}
-	dst = append(dst, '\n')
+	l.byte('\n')
+	dst = l.end()
 	if e.Chain != nil {
 		dst = append(dst, e.Chain.spell(t.chain)...)
 	}
@@ -161,91 +169,137 @@ func appendPrintable(dst, s []byte) []byte {
 	return dst
 }
 
-func (t *Text) appendArgs(dst []byte, target *textTarget, c *calls.Call) []byte {
-	if !c.Entered {
-		dst = append(dst, target.name...)
-		return append(dst, "(?)"...)
-	}
-	dst = append(dst, target.open...)
+// args adds the function and its arguments.
+func (t *Text) args(target *textTarget, c *calls.Call) {
+	l := &t.line
+	l.fragment(&target.open)
 	for i := range target.params {
 		p := &target.params[i]
 		if i > 0 {
-			dst = append(dst, p.decl...)
+			l.fragment(&p.decl)
 		}
-		if p.isWord {
-			dst = p.layout.AppendTextWord(dst, p.load(c), t.syms)
+		if p.form == asLong {
+			t.longArg(&p.param, c)
 		} else {
-			dst = t.appendLongArg(dst, &p.param, c)
+			t.word(p.form, p.layout, p.word(c))
 		}
 	}
-	return append(dst, ')')
+	l.byte(')')
 }
 
-// appendLongArg appends a string, or a value of more than a word.
-func (t *Text) appendLongArg(dst []byte, p *param, c *calls.Call) []byte {
+// word adds a value of one word.
+func (t *Text) word(f form, layout *btfx.Layout, word uint64) {
+	l := &t.line
+	l.room()
+	switch {
+	case f == asAddress && word != 0:
+		l.hex(word)
+	case f == asSigned:
+		l.int(int64(layout.FromWord(word)))
+	case f == asDecimal:
+		l.uint(layout.FromWord(word))
+	default:
+		l.flush()
+		l.out = layout.AppendTextWord(l.out, word, t.syms)
+	}
+}
+
+// longArg adds a string, or a value of more than a word.
+func (t *Text) longArg(p *param, c *calls.Call) {
+	l := &t.line
+	l.flush()
 	if p.str < 0 {
-		return p.layout.AppendText(dst, p.bytes(c), t.syms)
+		l.out = p.layout.AppendText(l.out, p.bytes(c), t.syms)
+		return
 	}
 	s, cut, errno := event.String(c.Strings, p.str)
 	if errno != 0 { // NULL, or unreadable: the pointer is all there is
-		return p.layout.AppendText(dst, p.bytes(c), t.syms)
+		l.out = p.layout.AppendText(l.out, p.bytes(c), t.syms)
+		return
 	}
-	dst = btfx.AppendQuoted(dst, s)
+	l.out = btfx.AppendQuoted(l.out, s)
 	if cut {
-		dst = append(dst, "..."...)
+		l.short("...")
 	}
-	return dst
 }
 
-func (t *Text) appendResult(dst []byte, r *result, c *calls.Call) []byte {
-	if r.layout == nil {
-		return append(dst, "void"...)
+func (t *Text) result(r *result, c *calls.Call) {
+	l := &t.line
+	switch {
+	case r.layout == nil:
+		l.short("void")
+	case r.form == asLong:
+		l.flush()
+		l.out = r.layout.AppendText(l.out, c.Retval[:], t.syms)
+	default:
+		word := r.word(c)
+		if r.isError(word) {
+			t.error(r, word)
+		} else {
+			t.word(r.form, r.layout, word)
+		}
 	}
-	if !r.isWord {
-		return r.layout.AppendText(dst, c.Retval[:], t.syms)
-	}
-	word := r.load(c)
+}
+
+// error adds a result that stands for an error: -2 (-ENOENT).
+func (t *Text) error(r *result, word uint64) {
+	l := &t.line
 	name := r.errorName(word)
 	if name == "" {
-		return r.layout.AppendTextWord(dst, word, t.syms)
+		t.word(r.form, r.layout, word)
+		return
 	}
-	dst = append(dst, t.paint.red...)
-	dst = r.layout.AppendTextWord(dst, word, t.syms)
-	dst = append(append(append(dst, " (-"...), name...), ')')
-	return append(dst, t.paint.off...)
+	l.string(t.paint.red)
+	t.word(r.form, r.layout, word)
+	l.string(" (-")
+	l.string(name)
+	l.string(")")
+	l.string(t.paint.off)
 }
 
-// appendTime appends the time of day with nanoseconds. Only the first event of
-// a second pays for the calendar.
-func (t *Text) appendTime(dst []byte, ns uint64) []byte {
+// time adds the time of day with nanoseconds. Only the first event of a second
+// pays for the calendar.
+func (t *Text) time(ns uint64) {
 	at := int64(ns) + t.offset
 	rest := uint64(at - t.second)
 	if rest >= 1e9 {
 		t.setClock(at)
 		rest = uint64(at - t.second)
 	}
-	dst = append(dst, t.clock[:]...)
-	return digits.AppendNanos(dst, rest)
+	l := &t.line
+	l.word(t.clock, 8)
+	l.word('.'|('0'+rest/1e8)<<8, 2)
+	l.word(digits.Decimal8(rest%1e8), 8)
 }
 
 // setClock spells the second that a time lies in.
 func (t *Text) setClock(at int64) {
 	t.second = at - at%1e9
-	time.Unix(0, t.second).In(t.loc).AppendFormat(t.clock[:0], "15:04:05.")
+	var buf [8]byte
+	t.clock = binary.LittleEndian.Uint64(time.Unix(0, t.second).In(t.loc).AppendFormat(buf[:0], "15:04:05"))
 }
 
-// appendDuration appends nanoseconds in a unit that people read, to three
-// places: 812ns, 2.174us, 13.042ms, 1.500s.
-func appendDuration(dst []byte, ns uint64) []byte {
+// duration adds nanoseconds in a unit that people read, to three places: 812ns,
+// 2.174us, 13.042ms, 1.500s.
+func (t *Text) duration(ns uint64) {
+	l := &t.line
+	l.byte(' ')
+	l.string(t.paint.cyan)
 	switch {
 	case ns < 1e3:
-		return append(digits.AppendUint(dst, ns), "ns"...)
+		l.uint(ns)
+		l.short("ns")
 	case ns < 1e6:
-		return append(digits.AppendMillis(append(digits.AppendUint(dst, ns/1e3), '.'), ns%1e3), "us"...)
+		l.thousandths(ns)
+		l.short("us")
 	case ns < 1e9:
-		return append(digits.AppendMillis(append(digits.AppendUint(dst, ns/1e6), '.'), ns/1e3%1e3), "ms"...)
+		l.thousandths(ns / 1e3)
+		l.short("ms")
+	default:
+		l.thousandths(ns / 1e6)
+		l.short("s")
 	}
-	return append(digits.AppendMillis(append(digits.AppendUint(dst, ns/1e9), '.'), ns/1e6%1e3), "s"...)
+	l.string(t.paint.off)
 }
 
 func (t *Text) chain(c *Chain) []byte {

@@ -1,0 +1,145 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"golang.org/x/sys/unix"
+
+	"fgtrace/btfx"
+	"fgtrace/internal/bpfsys"
+)
+
+// Two runs that differ by so many calls are compared, so that starting, waiting
+// for the reader and ending do not count.
+const (
+	fewCalls  = 20_000
+	manyCalls = 120_000
+)
+
+const outputFile = "/tmp/bench.out"
+
+// costs prints what a call costs under each tracer, above what it costs alone.
+func costs(w io.Writer) error {
+	time.Sleep(3 * time.Second) // the kernel's own work after boot
+	alone, err := perCall(func(n int) error { callFunction(n); return nil })
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "instructions a call of %s, above %d without tracing:\n", function, alone)
+	print := func(name string, cost int64, note string) {
+		fmt.Fprintf(w, "  %-44s %7d%s\n", name, cost-alone, note)
+	}
+	for _, e := range []struct {
+		name  string
+		types []ebpf.AttachType
+	}{
+		{"empty fentry", []ebpf.AttachType{ebpf.AttachTraceFEntry}},
+		{"empty fexit", []ebpf.AttachType{ebpf.AttachTraceFExit}},
+		{"empty fentry and fexit", []ebpf.AttachType{ebpf.AttachTraceFEntry, ebpf.AttachTraceFExit}},
+	} {
+		cost, err := withEmpty(e.types)
+		if err != nil {
+			return fmt.Errorf("measure %s: %w", e.name, err)
+		}
+		print(e.name, cost, "")
+	}
+	for _, args := range [][]string{
+		{"-m", "entry"},
+		{},
+		{"--json"},
+		{"--output-stack"},
+		{"--output-stack", "--json"},
+	} {
+		name := strings.Join(append([]string{"trace"}, args...), " ")
+		lost := ""
+		cost, err := perCall(func(n int) error {
+			missing, err := withTrace(args, n)
+			if missing != "" {
+				lost = "  " + missing
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("measure %s: %w", name, err)
+		}
+		print(name, cost, lost)
+	}
+	for _, f := range ftraceWays() {
+		cost, err := perCall(f.run)
+		if err != nil {
+			return fmt.Errorf("measure %s: %w", f.name, err)
+		}
+		print(f.name, cost, "")
+	}
+	return nil
+}
+
+// perCall returns what each of many calls costs.
+func perCall(run func(n int) error) (int64, error) {
+	few, err := elapsed(func() error { return run(fewCalls) })
+	if err != nil {
+		return 0, err
+	}
+	many, err := elapsed(func() error { return run(manyCalls) })
+	return (many - few) / (manyCalls - fewCalls), err
+}
+
+// withEmpty measures with programs attached that do nothing.
+func withEmpty(attach []ebpf.AttachType) (int64, error) {
+	raw, err := os.ReadFile("/sys/kernel/btf/vmlinux")
+	if err != nil {
+		return 0, err
+	}
+	types, err := btfx.Parse(raw, nil)
+	if err != nil {
+		return 0, err
+	}
+	id, ok := types.FindFunc(function)
+	if !ok {
+		return 0, fmt.Errorf("find %s: not in BTF", function)
+	}
+	for _, at := range attach {
+		prog, err := bpfsys.Load(bpfsys.Program{
+			Name: "empty", Type: ebpf.Tracing, AttachType: at, AttachID: uint32(id),
+			Insns: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+		})
+		if err != nil {
+			return 0, err
+		}
+		defer unix.Close(prog)
+		link, err := bpfsys.AttachTracing(prog)
+		if err != nil {
+			return 0, err
+		}
+		defer unix.Close(link)
+	}
+	return perCall(func(n int) error { callFunction(n); return nil })
+}
+
+// withTrace makes calls under trace, and returns what trace says is missing.
+// The ring buffer takes all of them, since reader and load share one CPU.
+func withTrace(args []string, n int) (missing string, err error) {
+	defer os.Remove(outputFile)
+	args = append([]string{"-k", function, "--buffer-size", "256M", "-o", outputFile}, args...)
+	cmd := exec.Command("trace", append(args, "--", "bench", guestLoad, strconv.Itoa(n))...)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("run trace: %w\n%s", err, &stderr)
+	}
+	for line := range strings.Lines(stderr.String()) {
+		if strings.Contains(line, " lost") && !strings.Contains(line, " 0 lost") {
+			return strings.TrimSpace(line), nil
+		}
+	}
+	return "", nil
+}

@@ -1,0 +1,113 @@
+// Command bench measures, in virtual machines, what a traced call costs and how
+// long trace takes to start. Run it as `make bench`, or
+//
+//	CGO_ENABLED=0 go run ./bench [-K 6.12,7.2] [-mirror URL]
+//
+// Costs are instructions: the guest runs with QEMU's -icount, where one guest
+// nanosecond is one instruction, so that two runs print the same digits. They
+// are the whole machine's, from the call to the line in the file: program,
+// reader, formatting and write(2). Starts are seconds in an emulated guest with
+// one CPU, for comparison and not for quoting.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"fgtrace/lab"
+	"fgtrace/lab/guest"
+)
+
+func main() {
+	if guest.Main() {
+		return
+	}
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
+	kernels := flag.String("K", "6.12,7.2", "series of kernels, separated by commas")
+	mirror := flag.String("mirror", os.Getenv("MIRROR"), "URL of a Debian mirror")
+	flag.Parse()
+	switch flag.Arg(0) {
+	case "":
+		return host(strings.Split(*kernels, ","), *mirror)
+	case guestCosts:
+		return costs(os.Stdout)
+	case guestStarts:
+		return starts(os.Stdout)
+	case guestLoad:
+		return load(flag.Arg(1))
+	case guestNow:
+		return now()
+	}
+	return fmt.Errorf("parse arguments: unexpected %q", flag.Arg(0))
+}
+
+// What this binary is asked to do in the guest.
+const (
+	guestCosts  = "costs"  // print the costs
+	guestStarts = "starts" // print the times of starts
+	guestLoad   = "load"   // make calls
+	guestNow    = "now"    // print the time
+)
+
+// host runs the measurements on each kernel.
+func host(kernels []string, mirror string) error {
+	ctx := context.Background()
+	dir, err := os.MkdirTemp("", "fgtrace-bench")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(dir)
+	traceBinary := filepath.Join(dir, "trace")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", traceBinary, "./cmd/trace")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		return fmt.Errorf("build trace: %w\n%s", err, out)
+	}
+	info, err := os.Stat(traceBinary)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("binary: %.1f MB\n", float64(info.Size())/1e6)
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	store, err := lab.Open(lab.Options{Mirror: mirror, Progress: func(s string) { fmt.Fprintln(os.Stderr, "bench:", s) }})
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, series := range kernels {
+		kernel, err := store.Kernel(ctx, series, "amd64")
+		if err != nil {
+			return err
+		}
+		fmt.Printf("\n== %s\n", kernel.Name())
+		for _, what := range []string{guestStarts, guestCosts} {
+			vm := lab.VM{
+				Kernel: kernel, Binary: traceBinary, Init: self, MemoryMB: 2048,
+				Files: map[string]string{"/bin/bench": self}, ICount: what == guestCosts,
+			}
+			job := lab.Job{Argv: []string{"bench", what}, Stdout: os.Stdout, Stderr: os.Stderr}
+			results, err := vm.Run(ctx, job)
+			if err != nil {
+				errs = append(errs, err)
+			} else if !results[0].OK() {
+				errs = append(errs, fmt.Errorf("measure %s on %s: exit status %d", what, kernel.Name(), results[0].ExitCode))
+			}
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,159 @@
+package render
+
+import (
+	"encoding/binary"
+
+	"fgtrace/internal/digits"
+)
+
+// line is where the pieces of an event come together. There are two dozen of
+// them, most a few bytes long, and appending each to a slice would cost more
+// than making it: the slice and its growth go through every call. Here a piece
+// is stored in whole words, and the next one overwrites what was too much.
+//
+// Who adds pieces calls room first; lineRoom bytes can follow, until the next
+// call.
+type line struct {
+	out []byte // what went before
+	n   uint   // bytes in buf
+	buf [lineSize + chunkSize]byte
+}
+
+const (
+	lineSize  = 1 << 11
+	lineRoom  = 1 << 9
+	chunkSize = 32 // what is stored at once, at most
+
+	// lineMask changes no index that is right; the compiler needs no check of
+	// one that it is applied to.
+	lineMask = lineSize - 1
+)
+
+// begin starts a line behind dst.
+func (l *line) begin(dst []byte) { l.out, l.n = dst, 0 }
+
+// end returns what begin was given, with the line.
+func (l *line) end() []byte { return append(l.out, l.buf[:l.n]...) }
+
+func (l *line) room() {
+	if l.n > lineSize-lineRoom {
+		l.flush()
+	}
+}
+
+// flush moves the pieces so far to out. It is for what comes seldom, and kept
+// out of what comes often.
+//
+//go:noinline
+func (l *line) flush() {
+	l.out = append(l.out, l.buf[:l.n]...)
+	l.n = 0
+}
+
+// word adds the n lowest bytes of a word.
+func (l *line) word(w uint64, n uint) {
+	i := l.n & lineMask
+	binary.LittleEndian.PutUint64(l.buf[i:i+8], w)
+	l.n += n
+}
+
+func (l *line) byte(b byte) {
+	l.buf[l.n&lineMask] = b
+	l.n++
+}
+
+// short adds a constant of at most 16 bytes.
+func (l *line) short(s string) {
+	i := l.n & lineMask
+	l.n += uint(copy(l.buf[i:i+16], s))
+}
+
+// string adds a few bytes, such as a colour or the name of an error.
+func (l *line) string(s string) {
+	if s != "" {
+		l.n += uint(copy(l.buf[l.n&lineMask:], s))
+	}
+}
+
+// uint adds a number in decimal.
+func (l *line) uint(v uint64) {
+	switch {
+	case v < 10:
+		l.byte(byte('0' + v))
+	case v < 1e8:
+		d := digits.Decimal8(v)
+		leading := uint(digits.LeadingZeros(d))
+		l.word(d>>(8*leading&63), 8-leading)
+	default:
+		l.uint(v / 1e8)
+		l.word(digits.Decimal8(v%1e8), 8)
+	}
+}
+
+func (l *line) int(v int64) {
+	if v < 0 {
+		l.byte('-')
+		v = -v
+	}
+	l.uint(uint64(v))
+}
+
+// thousandths adds a number of thousandths: 2.174.
+func (l *line) thousandths(v uint64) {
+	l.uint(v / 1000)
+	l.word('.'|digits.Decimal3(v%1000)<<8, 4)
+}
+
+// hex adds a number in hexadecimal, as C writes it.
+func (l *line) hex(v uint64) {
+	n := digits.HexLen(v)
+	v <<= (64 - 4*n) & 63 // moves the first digit to the front
+	i := l.n & lineMask
+	binary.LittleEndian.PutUint16(l.buf[i:i+2], '0'|'x'<<8)
+	binary.LittleEndian.PutUint64(l.buf[i+2:i+10], digits.Hex8(v>>32))
+	binary.LittleEndian.PutUint64(l.buf[i+10:i+18], digits.Hex8(v&0xffffffff))
+	l.n += 2 + uint(n)
+}
+
+// fragment is text that is the same in many lines. Its first 32 bytes are stored
+// by four instructions, whether it has as many or not; that they are two halves
+// lets them be copied in registers.
+type fragment struct {
+	first, second [chunkSize / 2]byte
+	n             uint   // bytes in both
+	rest          []byte // what comes after them
+}
+
+func newFragment(text []byte) fragment {
+	var f fragment
+	f.set(text)
+	return f
+}
+
+// set changes the text.
+func (f *fragment) set(text []byte) {
+	n := copy(f.first[:], text)
+	n += copy(f.second[:], text[n:])
+	f.n, f.rest = uint(n), append(f.rest[:0], text[n:]...)
+}
+
+// fragment adds a fragment.
+func (l *line) fragment(f *fragment) {
+	i := l.n & lineMask
+	*(*[16]byte)(l.buf[i : i+16]) = f.first
+	*(*[16]byte)(l.buf[i+16 : i+32]) = f.second
+	l.n += f.n
+	if len(f.rest) > 0 {
+		l.long(f.rest)
+	}
+}
+
+// long adds text of any length, and makes room.
+func (l *line) long(text []byte) {
+	if l.n+uint(len(text)) > lineSize-lineRoom {
+		l.flush()
+		l.out = append(l.out, text...)
+		return
+	}
+	l.n += uint(copy(l.buf[l.n&lineMask:], text))
+}
