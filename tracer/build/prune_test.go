@@ -1,6 +1,7 @@
 package build
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
@@ -11,6 +12,13 @@ import (
 // jump is a conditional jump by offset, as compiled code has it.
 func jump(op asm.JumpOp, dst asm.Register, imm int64, offset int16) asm.Instruction {
 	return asm.Instruction{OpCode: op.Op(asm.ImmSource), Dst: dst, Constant: imm, Offset: offset}
+}
+
+// jump32 is a conditional jump that compares the lower halves.
+func jump32(op asm.JumpOp, dst asm.Register, imm int64, offset int16) asm.Instruction {
+	ins := jump(op, dst, imm, offset)
+	ins.OpCode = ins.OpCode&^asm.OpCode(asm.JumpClass) | asm.OpCode(asm.Jump32Class)
+	return ins
 }
 
 func always(offset int16) asm.Instruction {
@@ -99,7 +107,7 @@ func TestPrune(t *testing.T) {
 			in: asm.Instructions{
 				asm.LoadImm(asm.R1, 1<<32, asm.DWord),
 				asm.Mov.Reg(asm.R2, asm.R1),
-				asm.Instruction{OpCode: asm.JEq.Op32(asm.ImmSource), Dst: asm.R2, Offset: 1},
+				jump32(asm.JEq, asm.R2, 0, 1),
 				asm.Mov.Imm(asm.R0, 7),
 				asm.Return(),
 			},
@@ -140,12 +148,13 @@ func TestPruneErrors(t *testing.T) {
 	}
 }
 
-func plain(insns asm.Instructions) []asm.Instruction {
-	bare := make([]asm.Instruction, len(insns))
+// plain spells what a program does, without names and sources.
+func plain(insns asm.Instructions) []string {
+	lines := make([]string, len(insns))
 	for i, ins := range insns {
-		bare[i] = asm.Instruction{OpCode: ins.OpCode, Dst: ins.Dst, Src: ins.Src, Offset: ins.Offset, Constant: ins.Constant}
+		lines[i] = fmt.Sprintf("%v dst %v src %v offset %d constant %d", ins.OpCode, ins.Dst, ins.Src, ins.Offset, ins.Constant)
 	}
-	return bare
+	return lines
 }
 
 // TestPruneRuns executes programs made at random, as they are and pruned: they
@@ -170,7 +179,7 @@ func TestPruneRuns(t *testing.T) {
 				op := ops[rng.IntN(len(ops))]
 				ins := jump(op, reg, int64(rng.IntN(4)-1), int16(rng.IntN(left+1)))
 				if rng.IntN(3) == 0 {
-					ins.OpCode = op.Op32(asm.ImmSource)
+					ins = jump32(op, reg, ins.Constant, ins.Offset)
 				}
 				insns = append(insns, ins)
 			}
