@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -22,7 +23,9 @@ import (
 // for the reader and ending do not count.
 const (
 	fewCalls  = 20_000
-	manyCalls = 120_000
+	manyCalls = 420_000
+	// Stacks are large, and the ring buffer must hold those of all calls.
+	manyStacks = 120_000
 )
 
 const outputFile = "/tmp/bench.out"
@@ -30,7 +33,7 @@ const outputFile = "/tmp/bench.out"
 // costs prints what a call costs under each tracer, above what it costs alone.
 func costs(w io.Writer) error {
 	time.Sleep(3 * time.Second) // the kernel's own work after boot
-	alone, err := perCall(func(n int) error { callFunction(n); return nil })
+	alone, err := perCall(manyCalls, func(n int) error { callFunction(n); return nil })
 	if err != nil {
 		return err
 	}
@@ -61,7 +64,11 @@ func costs(w io.Writer) error {
 	} {
 		name := strings.Join(append([]string{"trace"}, args...), " ")
 		lost := ""
-		cost, err := perCall(func(n int) error {
+		many := manyCalls
+		if slices.Contains(args, "--output-stack") {
+			many = manyStacks
+		}
+		cost, err := perCall(many, func(n int) error {
 			missing, err := withTrace(args, n)
 			if missing != "" {
 				lost = "  " + missing
@@ -74,7 +81,7 @@ func costs(w io.Writer) error {
 		print(name, cost, lost)
 	}
 	for _, f := range ftraceWays() {
-		cost, err := perCall(f.run)
+		cost, err := perCall(manyStacks, f.run)
 		if err != nil {
 			return fmt.Errorf("measure %s: %w", f.name, err)
 		}
@@ -84,13 +91,13 @@ func costs(w io.Writer) error {
 }
 
 // perCall returns what each of many calls costs.
-func perCall(run func(n int) error) (int64, error) {
+func perCall(many int, run func(n int) error) (int64, error) {
 	few, err := elapsed(func() error { return run(fewCalls) })
 	if err != nil {
 		return 0, err
 	}
-	many, err := elapsed(func() error { return run(manyCalls) })
-	return (many - few) / (manyCalls - fewCalls), err
+	all, err := elapsed(func() error { return run(many) })
+	return (all - few) / int64(many-fewCalls), err
 }
 
 // withEmpty measures with programs attached that do nothing.
@@ -122,7 +129,7 @@ func withEmpty(attach []ebpf.AttachType) (int64, error) {
 		}
 		defer unix.Close(link)
 	}
-	return perCall(func(n int) error { callFunction(n); return nil })
+	return perCall(manyCalls, func(n int) error { callFunction(n); return nil })
 }
 
 // withTrace makes calls under trace, and returns what trace says is missing.

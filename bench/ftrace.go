@@ -69,7 +69,6 @@ func underFtrace(n int, begin, end []setting) error {
 	if err != nil {
 		return err
 	}
-	defer pipe.Close()
 	out, err := os.Create(outputFile)
 	if err != nil {
 		return err
@@ -80,6 +79,7 @@ func underFtrace(n int, begin, end []setting) error {
 	go func() { read <- copyLines(out, pipe, n) }()
 	callFunction(n)
 	err = waitFor(read)
+	pipe.Close() // an open pipe keeps the tracer
 	if endErr := apply(end); err == nil {
 		err = endErr
 	}

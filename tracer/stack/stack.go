@@ -56,7 +56,13 @@ func Build(raw []uint64, tracee Tracee, syms Symbols, limit int) Chain {
 	raw = skipTracer(raw, syms)
 	rest := make([]Frame, len(raw))
 	for i, addr := range raw {
-		rest[i] = Frame{Addr: addr, Symbol: returnSymbol(syms, addr)}
+		rest[i] = Frame{Addr: addr}
+		if i > 0 && isInterruptEntry(rest[i-1].Symbol) {
+			// Not a return address, but the instruction that was interrupted.
+			rest[i].Symbol, _ = syms.Symbol(addr)
+			continue
+		}
+		rest[i].Symbol = returnSymbol(syms, addr)
 	}
 	if len(rest) > 0 && tracee.patched(rest[0]) {
 		rest = rest[1:]
@@ -141,6 +147,19 @@ func isProgram(s Symbol) bool { return s.Module == "bpf" && strings.HasPrefix(s.
 // isTrampoline knows the images of kernel/bpf/trampoline.c by their symbols.
 func isTrampoline(s Symbol) bool {
 	return s.Module == "bpf" && strings.HasPrefix(s.Func, "bpf_trampoline_")
+}
+
+// isInterruptEntry knows the code that interrupts and exceptions enter the kernel
+// through: on x86 asm_sysvec_apic_timer_interrupt, asm_common_interrupt,
+// asm_exc_page_fault (arch/x86/include/asm/idtentry.h), on arm64 el1h_64_irq
+// (arch/arm64/kernel/entry.S), el1_irq up to 5.10. Below it lies what they hit.
+func isInterruptEntry(s Symbol) bool {
+	for _, prefix := range []string{"asm_sysvec_", "asm_common_interrupt", "asm_spurious_interrupt", "asm_exc_", "el1h_64_", "el1t_64_", "el1_"} {
+		if strings.HasPrefix(s.Func, prefix) {
+			return true
+		}
+	}
+	return false
 }
 
 // isReturnHook knows the code that a replaced return address leads to. A stack

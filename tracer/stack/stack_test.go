@@ -64,7 +64,7 @@ func (s *symbols) addr(t *testing.T, text string) uint64 {
 // do_exit, which doesn't return, and lies right in front of ktime_get.
 var kernel = newSymbols(`icmp_rcv ip_protocol_deliver_rcu ip_local_deliver_finish ip_local_deliver __netif_receive_skb
 	net_rx_action handle_softirqs do_softirq make_task_dead ktime_get do_exit schedule_tail ret_from_fork
-	kernel_clone kernel_clone.cold return_to_handler mutual nf_do[nf_tables] bpf_map_update
+	kernel_clone kernel_clone.cold asm_sysvec_apic_timer_interrupt return_to_handler mutual nf_do[nf_tables] bpf_map_update
 	bpf_prog_6deef7357e7b4530_on_entry[bpf] bpf_prog_0123456789abcdef_other[bpf]
 	bpf_trampoline_6442472561[bpf] bpf_trampoline_6442472562[bpf]`)
 
