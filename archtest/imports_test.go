@@ -22,6 +22,8 @@ var levels = map[string]int{
 	"cmd/":         9,
 	"bpf/gen":      9, // a command
 	"archtest":     9,
+	"bench":        9,
+	"matrix":       9,
 	"tracer":       8,
 	"lab":          8,
 	"lab/":         8,
@@ -44,11 +46,13 @@ var levels = map[string]int{
 	"lab/internal/": 2,
 	"bpf/wire":      1,
 
+	"internal/digits": 1,
+
 	"internal/btftest": 3, // makes btfx.Types for tests
 }
 
 // impure packages may use the kernel, other programs, files.
-var impure = []string{"tracer", "internal/bpfsys", "lab", "lab/", "cmd/", "bpf/gen", "archtest"}
+var impure = []string{"tracer", "internal/bpfsys", "lab", "lab/", "cmd/", "bpf/gen", "archtest", "bench", "matrix"}
 
 // kernelPackages are what pure packages never reach.
 var kernelPackages = []string{

@@ -79,7 +79,6 @@ func splitBTF(tb testing.TB) (raw []byte, base *Types) {
 	b.add(KindFunc, false, 0, "mod_rcv", uint32(proto))
 	b.add(KindFunc, false, 0, "mod_rcv", uint32(proto))
 	b.composite(KindStruct, "mod", 8, blobMember{name: "count", typ: i}, blobMember{name: "more", typ: i, offset: 32})
-	raw = b.bytes()
 
 	// A function called like one of the base has the base's string.
 	icmp, _ := base.FindFunc("icmp_rcv")

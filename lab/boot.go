@@ -58,7 +58,7 @@ func (vm VM) boot(ctx context.Context, jobs []Job) ([]Result, error) {
 	s := newSession(vm, jobs, token)
 	s.ready = func() { bootTimer.Stop() }
 	s.done = func() { stop(errDone) }
-	procErr, stderr := runEmulator(ctx, qemu, vm.arguments(m, initrd, token), s)
+	stderr, procErr := runEmulator(ctx, qemu, vm.arguments(m, initrd, token), s)
 	return s.finish(procErr, stderr, context.Cause(ctx))
 }
 

@@ -16,16 +16,16 @@ import (
 // runEmulator runs QEMU until it ends or ctx does, which kills it. What comes
 // from the guest's console and port goes to the session. It returns how the
 // process ended and what it printed itself.
-func runEmulator(ctx context.Context, path string, args []string, s *session) (error, string) {
+func runEmulator(ctx context.Context, path string, args []string, s *session) (printed string, err error) {
 	portR, portW, err := os.Pipe()
 	if err != nil {
-		return fmt.Errorf("make pipe: %w", err), ""
+		return "", fmt.Errorf("make pipe: %w", err)
 	}
 	defer portR.Close()
 	consoleR, consoleW, err := os.Pipe()
 	if err != nil {
 		portW.Close()
-		return fmt.Errorf("make pipe: %w", err), ""
+		return "", fmt.Errorf("make pipe: %w", err)
 	}
 	defer consoleR.Close()
 
@@ -48,14 +48,15 @@ func runEmulator(ctx context.Context, path string, args []string, s *session) (e
 	portW.Close()
 	consoleW.Close()
 	if err != nil {
-		return fmt.Errorf("start emulator: %w", err), ""
+		return "", fmt.Errorf("start emulator: %w", err)
 	}
 	var readers sync.WaitGroup
 	readers.Go(func() { copyAll(s.console, consoleR) })
 	readers.Go(func() { copyAll(s.port, portR) })
 	// The pipes end with the emulator, which is the only one to hold them.
 	readers.Wait()
-	return cmd.Wait(), stderr.String()
+	err = cmd.Wait()
+	return stderr.String(), err
 }
 
 // copyAll hands everything from r to w, which never fails.

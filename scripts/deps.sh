@@ -1,25 +1,28 @@
 #!/bin/sh
 # Installs the Debian packages that the project needs.
 #
-#   scripts/deps.sh [demo|test]...     (without a group: demo)
+#   scripts/deps.sh [host|demo|test]...     (without a group: demo)
 #
 # Packages that are there are left alone. MIRROR=URL takes them from that
-# Debian mirror instead of the machine's own sources.
+# Debian mirror instead of the machine's own sources; where the machine is not
+# Debian's itself, only kernels come from it.
 set -eu
 
 say() { printf 'deps: %s\n' "$*"; }
 die() { printf 'deps: %s\n' "$*" >&2; exit 1; }
 
-demo="qemu-system-x86 xz-utils dpkg debian-archive-keyring"
+host="iputils-ping"
+demo="ca-certificates qemu-system-x86 xz-utils dpkg debian-archive-keyring"
 test="$demo qemu-system-arm busybox-static clang-19 llvm-19 jq git make"
 
 [ $# -gt 0 ] || set -- demo
 want=
 for group in "$@"; do
 	case $group in
+	host) want="$want $host" ;;
 	demo) want="$want $demo" ;;
 	test) want="$want $test" ;;
-	*) die "unknown group $group: there are demo and test" ;;
+	*) die "unknown group $group: there are host, demo and test" ;;
 	esac
 done
 
@@ -49,16 +52,15 @@ fi
 
 # Sources of our own where a mirror is given: the machine's stay as they are,
 # and so do its lists.
-if [ -n "${MIRROR:-}" ]; then
+id=$(. /etc/os-release && printf %s "${ID:-}")
+if [ -n "${MIRROR:-}" ] && [ "$id" = debian ]; then
 	case $MIRROR in
 	*[[:space:]]* | *[][]*) die "MIRROR is not a URL: $MIRROR" ;;
 	*:/*) ;;
 	*) die "MIRROR is not a URL: $MIRROR" ;;
 	esac
 	codename=$(. /etc/os-release && printf %s "${VERSION_CODENAME:-}")
-	id=$(. /etc/os-release && printf %s "${ID:-}")
-	[ "$id" = debian ] && [ -n "$codename" ] ||
-		die "MIRROR is for Debian machines, this one is ${id:-unknown}; install with its own tools:$missing"
+	[ -n "$codename" ] || die "/etc/os-release names no release to take from $MIRROR; install with other means:$missing"
 	keyring=
 	for k in /usr/share/keyrings/debian-archive-keyring.gpg /usr/share/keyrings/debian-archive-keyring.pgp; do
 		[ -z "$keyring" ] && [ -e "$k" ] && keyring=$k

@@ -33,6 +33,7 @@ type generated struct {
 type image struct {
 	addr, size uint64
 	name       string
+	gone       bool
 }
 
 // watchGenerated begins to watch. It must be done before the programs are
@@ -57,13 +58,28 @@ func watchGenerated() (*generated, error) {
 // symbol names an address, or finds nothing.
 func (g *generated) symbol(addr uint64) (stack.Symbol, bool) {
 	g.update()
-	// The youngest first: it has taken the place of older ones.
+	// A trampoline is told of as a whole page, which it may share with programs
+	// behind it: the nearest start counts. Of images at one place it is the
+	// youngest, which has taken the place of the others.
+	var nearest *image
 	for i := len(g.images) - 1; i >= 0; i-- {
-		if m := g.images[i]; addr-m.addr < m.size {
-			return stack.Symbol{Func: m.name, Module: kallsyms.ModuleBPF, Offset: addr - m.addr}, true
+		if m := &g.images[i]; addr-m.addr < m.size && (nearest == nil || m.better(nearest)) {
+			nearest = m
 		}
 	}
-	return stack.Symbol{}, false
+	if nearest == nil {
+		return stack.Symbol{}, false
+	}
+	return stack.Symbol{Func: nearest.name, Module: kallsyms.ModuleBPF, Offset: addr - nearest.addr}, true
+}
+
+// better tells which of two images that cover an address it belongs to: one that
+// is there goes before one that is gone.
+func (m *image) better(other *image) bool {
+	if m.gone != other.gone {
+		return other.gone
+	}
+	return m.addr > other.addr
 }
 
 // maxImages bounds the images that are remembered, gone ones included.
@@ -76,8 +92,7 @@ func (g *generated) update() {
 			switch kind {
 			case unix.PERF_RECORD_KSYMBOL:
 				if m, ok := parseKsymbol(body); ok {
-					g.images = append(g.images, m)
-					g.changes++
+					g.take(m)
 				}
 			case unix.PERF_RECORD_LOST:
 				g.lost = true
@@ -89,22 +104,33 @@ func (g *generated) update() {
 	}
 }
 
+// take notes an image that came, or went.
+func (g *generated) take(m image) {
+	g.changes++
+	if !m.gone {
+		g.images = append(g.images, m)
+		return
+	}
+	for i := range g.images {
+		if have := &g.images[i]; have.addr == m.addr && have.name == m.name {
+			have.gone = true
+		}
+	}
+}
+
 // parseKsymbol parses the body of a PERF_RECORD_KSYMBOL (include/uapi/linux/
 // perf_event.h): u64 addr, u32 len, u16 ksym_type, u16 flags, name. It returns
-// false for code that goes, and for what is no such record.
+// false for what is no such record.
 func parseKsymbol(body []byte) (image, bool) {
 	const nameAt = 16
 	if len(body) <= nameAt {
-		return image{}, false
-	}
-	flags := binary.LittleEndian.Uint16(body[14:])
-	if flags&unix.PERF_RECORD_KSYMBOL_FLAGS_UNREGISTER != 0 {
 		return image{}, false
 	}
 	return image{
 		addr: binary.LittleEndian.Uint64(body),
 		size: uint64(binary.LittleEndian.Uint32(body[8:])),
 		name: unix.ByteSliceToString(body[nameAt:]),
+		gone: binary.LittleEndian.Uint16(body[14:])&unix.PERF_RECORD_KSYMBOL_FLAGS_UNREGISTER != 0,
 	}, true
 }
 

@@ -15,7 +15,7 @@ import (
 )
 
 // backend is a way of attaching to functions. It reports targets that the
-// kernel refuses by Session.skip and goes on without them.
+// kernel refuses by Session.refuse and goes on without them.
 type backend interface {
 	// load makes the programs of all targets.
 	load(build.Options) error
@@ -74,7 +74,7 @@ func (l *links) load(o build.Options) error {
 			if !isRefusal(refusal) {
 				return explain(fmt.Errorf("load programs of %s: %w", t.Func, refusal))
 			}
-			l.session.skip(t, refusalReason(t, l.session.kernel.Arch, refusal))
+			l.session.refuse(t, refusalReason(t, l.session.kernel.Arch, refusal))
 			continue
 		}
 		l.targets[i] = linked
@@ -123,7 +123,7 @@ func (l *links) attach(keep map[*plan.Target]bool) error {
 				if !isRefusal(err) {
 					return explain(fmt.Errorf("attach to %s: %w", linked.target.Func, err))
 				}
-				l.session.skip(linked.target, refusalReason(linked.target, l.session.kernel.Arch, err))
+				l.session.refuse(linked.target, refusalReason(linked.target, l.session.kernel.Arch, err))
 				linked.close()
 				break
 			}

@@ -41,7 +41,7 @@ type Session struct {
 	opts    Options
 	targets []*plan.Target // a record's target is an index
 	shapes  []event.Shape
-	skipped []plan.Skip
+	refused map[*plan.Target]string // the reasons
 
 	programs collection
 	maps     map[string]*ebpf.Map
@@ -62,7 +62,7 @@ type collection struct {
 }
 
 // Load creates the maps and loads a plan's programs. Targets whose programs the
-// kernel refuses are left out: see Skipped. Close the session in any case.
+// kernel refuses are left out: see Refused. Close the session in any case.
 func Load(k *plan.Kernel, p *plan.Plan, opts Options) (*Session, error) {
 	s := &Session{kernel: k, opts: opts, targets: p.Targets, progress: opts.Progress}
 	if s.progress == nil {
@@ -221,7 +221,7 @@ func (s *Session) follow(o build.Options) error {
 }
 
 // Attach attaches the targets that are still in the plan. Those that the kernel
-// refuses are left out: see Skipped.
+// refuses are left out: see Refused.
 func (s *Session) Attach(p *plan.Plan) error {
 	keep := make(map[*plan.Target]bool, len(p.Targets))
 	for _, t := range p.Targets {
@@ -239,11 +239,14 @@ func (s *Session) Shapes() []event.Shape { return s.shapes }
 // Attached returns the targets that are traced.
 func (s *Session) Attached() []*plan.Target { return s.backend.attached() }
 
-// Skipped returns the targets that the kernel refused, with the reasons.
-func (s *Session) Skipped() []plan.Skip { return s.skipped }
+// Refused returns the reasons of the targets that the kernel refused.
+func (s *Session) Refused() map[*plan.Target]string { return s.refused }
 
-func (s *Session) skip(t *plan.Target, reason string) {
-	s.skipped = append(s.skipped, plan.Skip{Func: t.Func, Module: t.Module, Reason: reason})
+func (s *Session) refuse(t *plan.Target, reason string) {
+	if s.refused == nil {
+		s.refused = make(map[*plan.Target]string)
+	}
+	s.refused[t] = reason
 }
 
 // StackLimit returns the number of frames of the longest stack that the kernel

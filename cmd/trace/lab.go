@@ -209,7 +209,7 @@ func newLabRunCommand(o *labOptions) *cobra.Command {
 A KERNEL is a series, whose newest kernel is fetched if needed, or the path of
 a kernel image. The guest has busybox' programs, the loopback device and what
 --root puts there. The exit status is not 0 if it was not 0 on one kernel.`,
-		Example: `  trace lab run -K 6.12,7.2 -- ip_rcv -- ping -c1 127.0.0.1
+		Example: `  trace lab run -K 6.12,7.2 -- -k ip_rcv -- ping -c1 127.0.0.1
   trace lab run -K 7.2 --module veth --root ./files --exec -- sh /test.sh
   trace lab run -K 6.12 --arch arm64 --binary ./trace-arm64 -- --version`,
 		RunE: func(cmd *cobra.Command, args []string) error {

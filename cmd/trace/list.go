@@ -21,7 +21,7 @@ func newListCommand(stdout, stderr io.Writer) *cobra.Command {
 			if len(args) == 0 {
 				args = []string{"*"}
 			}
-			return list(args, asJSON, stdout)
+			return list(args, asJSON, stdout, stderr)
 		},
 		ValidArgsFunction: completeFunctions,
 	}
@@ -38,7 +38,7 @@ type listed struct {
 	Reason    string `json:"reason,omitempty"`
 }
 
-func list(args []string, asJSON bool, stdout io.Writer) error {
+func list(args []string, asJSON bool, stdout, stderr io.Writer) error {
 	targets, err := spec.ParseTargets(args)
 	if err != nil {
 		return err
@@ -60,6 +60,9 @@ func list(args []string, asJSON bool, stdout io.Writer) error {
 	}
 	if err := tracer.CheckPatchable(p); err != nil {
 		return err
+	}
+	if err := tracer.Probe(kernel, p); err != nil {
+		fmt.Fprintf(stderr, "trace: not verified on this kernel: %v\n", err)
 	}
 	functions := merge(p)
 	if asJSON {

@@ -71,13 +71,19 @@ func reportEnd(w io.Writer, e *render.End) {
 }
 
 // dryRun prints the plan.
-func dryRun(p *plan.Plan, symbols func() (*tracer.Symbols, error), stdout, stderr io.Writer) error {
+func dryRun(kernel *plan.Kernel, p *plan.Plan, symbols func() (*tracer.Symbols, error), stdout, stderr io.Writer) error {
 	syms, err := symbols()
 	if err != nil {
 		return err
 	}
 	if err := syms.Check(p); err != nil {
 		return err
+	}
+	if err := tracer.CheckPatchable(p); err != nil {
+		return err
+	}
+	if err := tracer.Probe(kernel, p); err != nil {
+		fmt.Fprintf(stderr, "trace: not verified on this kernel: %v\n", err)
 	}
 	for _, t := range p.Targets {
 		fmt.Fprintf(stdout, "%s: %s\n", qualified(t.Func, t.Module), t.Prototype())

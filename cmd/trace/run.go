@@ -43,7 +43,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		return usageError{fmt.Errorf("plan: %q names %d functions; --yes traces more than %d", o.targetText(), n, maxTargets)}
 	}
 	if o.dryRun {
-		return dryRun(p, symbols, stdout, stderr)
+		return dryRun(kernel, p, symbols, stdout, stderr)
 	}
 
 	if len(p.Targets) == 0 {
@@ -98,8 +98,8 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	if err := session.Attach(p); err != nil {
 		return err
 	}
-	skipped := append(p.Skipped, session.Skipped()...)
-	reportSkipped(stderr, skipped)
+	p.Skip(session.Refused())
+	reportSkipped(stderr, p.Skipped)
 	attached := session.Attached()
 	if len(attached) == 0 {
 		return nothingError(o)
@@ -112,7 +112,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	}
 	t := &tracing{
 		options: o, session: session, flow: f, out: out, stderr: stderr,
-		mixedStdout: o.format != "text" && o.output == "",
+		mixedStdout: o.format != "text" && out.file == nil,
 	}
 	offset, err := tracer.RealtimeOffset()
 	if err != nil {
@@ -132,7 +132,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		reportAttached(stderr, attached, kernel)
 	}
 	runErr := t.run(ctx)
-	endErr := t.finish(skipped)
+	endErr := t.finish(p.Skipped)
 	if names.Err() != nil {
 		endErr = errors.Join(endErr, names.Err())
 	}

@@ -8,7 +8,8 @@ type Call struct {
 	ID       uint64 // from 1, in order of entry
 	Target   int
 	Pid, Tid uint32
-	CPU      uint16 // of the entry, until the exit
+	CPU      uint16 // of the entry; of the exit if there was none
+	ExitCPU  uint16
 	Comm     [16]byte
 	Entry    uint64 // ns, kernel's monotonic clock
 	Exit     uint64
@@ -69,7 +70,7 @@ func (a *Assembler) Note(r *event.Record) *Call { return a.fill(r) }
 func (a *Assembler) Leave(r *event.Record) *Call {
 	c := a.open.take(r.Frame)
 	// The frame of a call that never returned can be used by another.
-	if c != nil && (c.Target != r.Target || r.EntryLost || c.Entry > r.Time) {
+	if c != nil && (c.Target != r.Target || r.EntryLost || c.Entry <= r.Unsure || c.Entry > r.Time) {
 		a.counts.NoExit++
 		a.Release(c)
 		c = nil
@@ -79,7 +80,7 @@ func (a *Assembler) Leave(r *event.Record) *Call {
 		c = a.get()
 		*c = Call{ID: c.ID, Target: r.Target, Pid: r.Pid, Tid: r.Tid, data: c.data}
 	}
-	c.CPU = r.CPU
+	c.ExitCPU = r.CPU
 	c.Exit = r.Time
 	if len(r.Retval) >= len(c.Retval) {
 		c.Retval = [8]byte(r.Retval)

@@ -190,7 +190,7 @@ func format(c *Call) string {
 		b.WriteString(" bad duration")
 	}
 	b.WriteByte(' ')
-	writeLine(&b, "cpu", uint64(c.CPU), "tid", uint64(c.Tid), "w", word, "ret", binary.LittleEndian.Uint64(c.Retval[:]))
+	writeLine(&b, "cpu", uint64(c.ExitCPU), "tid", uint64(c.Tid), "w", word, "ret", binary.LittleEndian.Uint64(c.Retval[:]))
 	return strings.TrimSpace(b.String()) + "\n"
 }
 

@@ -128,6 +128,21 @@ func Resolve(targets []spec.Target, k *Kernel) (*Plan, error) {
 	return r.plan, nil
 }
 
+// Skip moves targets that a kernel refused to the skipped ones. A target that
+// is not in the plan any more has its reason already.
+func (p *Plan) Skip(refused map[*Target]string) {
+	kept := p.Targets[:0]
+	for _, t := range p.Targets {
+		if reason, ok := refused[t]; ok {
+			p.Skipped = append(p.Skipped, t.skip(reason))
+			continue
+		}
+		kept = append(kept, t)
+	}
+	p.Targets = kept
+	p.sort()
+}
+
 func (p *Plan) sort() {
 	slices.SortFunc(p.Targets, func(a, b *Target) int {
 		return compareNames(a.Func, a.Module, b.Func, b.Module)

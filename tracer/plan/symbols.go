@@ -22,6 +22,7 @@ type Symbols struct {
 	unknown []Skip              // matched a glob, and BTF has no such function
 	nearest []*spec.Nearest     // per target; nil where the name is known
 	seen    map[string]bool
+	data    bool // the list has come to what is no code
 }
 
 type symbol struct {
@@ -85,8 +86,13 @@ func (s *Symbols) Offer(addr uint64, typ byte, name, module []byte) {
 	if !s.search {
 		return
 	}
-	if strings.HasPrefix(string(module), "bpf") || strings.HasPrefix(string(module), "__builtin__") {
-		return // BPF programs and ftrace's own images are no kernel functions
+	switch string(module) {
+	case kallsyms.ModuleBPF, kallsyms.ModuleFtrace, kallsyms.ModuleKprobes:
+		return // generated code is no kernel function
+	case "":
+		if s.inData(name) {
+			return
+		}
 	}
 	for i, t := range s.targets {
 		n := s.nearest[i]
@@ -102,6 +108,19 @@ func (s *Symbols) Offer(addr uint64, typ byte, name, module []byte) {
 			n.Offer(string(name))
 		}
 	}
+}
+
+// inData tells the data of vmlinux that has the type of code: from 6.19 on,
+// read-only data is mapped with it. The list is in order of addresses, so marks
+// of the linker script tell where code ends, and where that of the start is.
+func (s *Symbols) inData(name []byte) bool {
+	switch string(name) {
+	case "_etext", "_einittext":
+		s.data = true
+	case "_sinittext":
+		s.data = false
+	}
+	return s.data
 }
 
 // suggest offers the name of a target for those that nothing has the name of.

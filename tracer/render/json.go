@@ -181,7 +181,7 @@ func (j *JSON) AppendEvent(dst []byte, e *Event) []byte {
 	} else {
 		j.time(c.Entry)
 	}
-	l.fragment(j.tasks.spell(c))
+	l.fragment(j.tasks.spell(c, e.cpu()))
 	dst = l.end()
 	if e.Chain != nil {
 		dst = append(dst, e.Chain.spell(appendJSONChain)...)

@@ -31,6 +31,14 @@ type Event struct {
 	Chain  *Chain
 }
 
+// cpu returns the CPU at the event's time.
+func (e *Event) cpu() uint16 {
+	if e.Kind == Exit {
+		return e.Call.ExitCPU
+	}
+	return e.Call.CPU
+}
+
 // Chain is a call chain and its spelling, which a renderer makes once.
 type Chain struct {
 	stack.Chain

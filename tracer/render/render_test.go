@@ -197,7 +197,7 @@ var events = []struct {
 
 func (s shown) event(all map[string]*plan.Target) *Event {
 	c := &calls.Call{
-		ID: 7, Target: index(all, s.fn), Pid: 4242, Tid: 4242, CPU: 3, Entered: !s.noEntry, Entry: 1000000000, Exit: 1000000100,
+		ID: 7, Target: index(all, s.fn), Pid: 4242, Tid: 4242, CPU: 3, ExitCPU: 3, Entered: !s.noEntry, Entry: 1000000000, Exit: 1000000100,
 	}
 	if s.duration != 0 {
 		c.Exit = c.Entry + s.duration

@@ -23,17 +23,17 @@ type spelledTask struct {
 	text fragment // empty: nothing was spelled yet
 }
 
-// spell returns the spelling of the task that called.
-func (t *tasks) spell(c *calls.Call) *fragment {
+// spell returns the spelling of the task that called, on a CPU.
+func (t *tasks) spell(c *calls.Call, cpu uint16) *fragment {
 	s := &t.recent[c.Tid%uint32(len(t.recent))]
-	if s.tid == c.Tid && s.pid == c.Pid && s.cpu == c.CPU && s.named == c.Entered && s.comm == c.Comm && s.text.n != 0 {
+	if s.tid == c.Tid && s.pid == c.Pid && s.cpu == cpu && s.named == c.Entered && s.comm == c.Comm && s.text.n != 0 {
 		return &s.text
 	}
-	return t.spellAnew(s, c)
+	return t.spellAnew(s, c, cpu)
 }
 
-func (t *tasks) spellAnew(s *spelledTask, c *calls.Call) *fragment {
-	s.task = task{pid: c.Pid, tid: c.Tid, cpu: c.CPU, named: c.Entered, comm: c.Comm}
+func (t *tasks) spellAnew(s *spelledTask, c *calls.Call, cpu uint16) *fragment {
+	s.task = task{pid: c.Pid, tid: c.Tid, cpu: cpu, named: c.Entered, comm: c.Comm}
 	t.buf = t.append(t.buf[:0], &s.task)
 	s.text.set(t.buf)
 	return &s.text

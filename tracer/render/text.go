@@ -113,7 +113,7 @@ func (t *Text) AppendEvent(dst []byte, e *Event) []byte {
 	} else {
 		t.time(c.Entry)
 	}
-	l.fragment(t.tasks.spell(c))
+	l.fragment(t.tasks.spell(c, e.cpu()))
 	switch e.Kind {
 	case Entry:
 		l.short("→ ")

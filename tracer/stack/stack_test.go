@@ -168,8 +168,13 @@ var tests = map[string]struct {
 	"trampoline without a name": {raw: "icmp_rcv+0x9 " + callers, gone: true},
 	"no frames":                 {bare: true, want: "icmp_rcv"},
 	"arm64, program twice":      {raw: "icmp_rcv+0x8 " + callers, twice: true, span: arch.ARM64().PatchSpan},
-	"empty":                     {raw: "", want: "icmp_rcv"},
-	"tracee alone":              {raw: "icmp_rcv+0x9", want: "icmp_rcv"},
+	"interrupted at a function's first instruction": {
+		tracee: "schedule_tail",
+		raw:    "schedule_tail+0x9 asm_sysvec_apic_timer_interrupt+0x1a ktime_get do_softirq+0x99",
+		want:   "schedule_tail asm_sysvec_apic_timer_interrupt+0x1a ktime_get do_softirq+0x99",
+	},
+	"empty":        {raw: "", want: "icmp_rcv"},
+	"tracee alone": {raw: "icmp_rcv+0x9", want: "icmp_rcv"},
 	"limit reached": {
 		raw: "icmp_rcv+0x9 ip_protocol_deliver_rcu+0x3c", limit: 4,
 		want: "icmp_rcv ip_protocol_deliver_rcu+0x3c [truncated]",
