@@ -16,12 +16,11 @@ import (
 	"fgtrace/tracer/stack"
 )
 
-// generated names code that is generated at run time: BPF programs, trampolines
-// and other images. The kernel tells of each as it comes and goes
-// (PERF_RECORD_KSYMBOL: perf_event_ksymbol in kernel/events/core.c, Linux 5.1),
-// which is how code is named that was gone before anybody could have read
+// watched names generated code by what the kernel tells of it as it comes and
+// goes (PERF_RECORD_KSYMBOL: perf_event_ksymbol in kernel/events/core.c, Linux
+// 5.1). So code is named that is gone before anybody could have read
 // /proc/kallsyms: every attach to a function gives its trampoline a new place.
-type generated struct {
+type watched struct {
 	rings   []*perfRing
 	images  []image // in the order in which they came
 	changes uint64  // of images
@@ -38,12 +37,12 @@ type image struct {
 
 // watchGenerated begins to watch. It must be done before the programs are
 // loaded whose names matter.
-func watchGenerated() (*generated, error) {
+func watchGenerated() (*watched, error) {
 	cpus, err := onlineCPUs()
 	if err != nil {
 		return nil, err
 	}
-	g := &generated{}
+	g := &watched{}
 	for _, cpu := range cpus {
 		r, err := openPerfRing(cpu)
 		if err != nil {
@@ -56,7 +55,7 @@ func watchGenerated() (*generated, error) {
 }
 
 // symbol names an address, or finds nothing.
-func (g *generated) symbol(addr uint64) (stack.Symbol, bool) {
+func (g *watched) symbol(addr uint64) (stack.Symbol, bool) {
 	g.update()
 	// A trampoline is told of as a whole page, which it may share with programs
 	// behind it: the nearest start counts. Of images at one place it is the
@@ -86,7 +85,7 @@ func (m *image) better(other *image) bool {
 const maxImages = 1 << 14
 
 // update takes what the kernel has told meanwhile.
-func (g *generated) update() {
+func (g *watched) update() {
 	for _, r := range g.rings {
 		r.drain(func(kind uint32, body []byte) {
 			switch kind {
@@ -105,7 +104,7 @@ func (g *generated) update() {
 }
 
 // take notes an image that came, or went.
-func (g *generated) take(m image) {
+func (g *watched) take(m image) {
 	g.changes++
 	if !m.gone {
 		g.images = append(g.images, m)
@@ -134,7 +133,11 @@ func parseKsymbol(body []byte) (image, bool) {
 	}, true
 }
 
-func (g *generated) close() {
+func (g *watched) generation() uint64 { return g.changes }
+
+func (g *watched) cut() bool { return g.lost }
+
+func (g *watched) close() {
 	for _, r := range g.rings {
 		r.close()
 	}

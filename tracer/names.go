@@ -13,28 +13,44 @@ import (
 // the kernel tells of it.
 type Names struct {
 	start     *kallsyms.Text // nil: hidden
-	generated *generated     // nil: nothing is known of what came later
+	generated generated      // nil: nothing is known of what came later
 	known     map[uint64]name
+}
+
+// generated names code that is generated at run time: BPF programs, trampolines
+// and other images.
+type generated interface {
+	// symbol names an address, or finds nothing.
+	symbol(addr uint64) (stack.Symbol, bool)
+	// generation changes when names may have changed.
+	generation() uint64
+	// cut tells that the kernel could not tell of all code.
+	cut() bool
+	close()
 }
 
 type name struct {
 	symbol  stack.Symbol
-	ok      bool
 	changes uint64 // of the generated code, when this was found out
 }
 
 // NewNames returns names of the running kernel. Watch says whether the names of
 // what is generated from now on matter: begin before the programs are loaded.
-func NewNames(watch bool) (*Names, error) {
-	n := &Names{known: make(map[uint64]name)}
+//
+// Where the kernel does not let it be watched (kernel.perf_event_paranoid of 3,
+// for whoever lacks CAP_SYS_ADMIN), /proc/kallsyms is read again when a name is
+// missing, and unwatched says why: code that is gone by then stays without one.
+func NewNames(watch bool) (n *Names, unwatched error) {
+	n = &Names{known: make(map[uint64]name)}
 	if !watch {
 		return n, nil
 	}
-	g, err := watchGenerated()
+	w, err := watchGenerated()
 	if err != nil {
-		return nil, explain(err)
+		n.generated = &listed{}
+		return n, err
 	}
-	n.generated = g
+	n.generated = w
 	return n, nil
 }
 
@@ -50,7 +66,7 @@ func (n *Names) Close() {
 
 // Err tells of names that the kernel could not give.
 func (n *Names) Err() error {
-	if n.generated != nil && n.generated.lost {
+	if n.generated != nil && n.generated.cut() {
 		return fmt.Errorf("name generated code: the kernel's list of it was cut; frames without a name may be its")
 	}
 	return nil
@@ -61,17 +77,19 @@ func (n *Names) Generation() uint64 {
 	if n.generated == nil {
 		return 0
 	}
-	return n.generated.changes
+	return n.generated.generation()
 }
 
 // Symbol implements stack.Symbols.
 func (n *Names) Symbol(addr uint64) (stack.Symbol, bool) {
 	changes := n.Generation()
 	if known, ok := n.known[addr]; ok && known.changes == changes {
-		return known.symbol, known.ok
+		return known.symbol, true
 	}
 	symbol, ok := n.find(addr)
-	n.known[addr] = name{symbol, ok, n.Generation()}
+	if ok { // what has no name now may have one a moment later
+		n.known[addr] = name{symbol, n.Generation()}
+	}
 	return symbol, ok
 }
 

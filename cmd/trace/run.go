@@ -50,9 +50,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		return nothing(o, p, symbols, stderr)
 	}
 
-	names, err := tracer.NewNames(o.stack)
-	if err != nil {
-		return err
+	names, unwatched := tracer.NewNames(o.stack)
+	if unwatched != nil {
+		fmt.Fprintf(stderr, "trace: BPF code that comes and goes within a moment may stay without a name in stacks: %v\n", unwatched)
 	}
 	defer names.Close()
 	session, err := tracer.Load(kernel, p, tracer.Options{
