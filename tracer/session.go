@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -64,7 +65,8 @@ type collection struct {
 // Load creates the maps and loads a plan's programs. Targets whose programs the
 // kernel refuses are left out: see Refused. Close the session in any case.
 func Load(k *plan.Kernel, p *plan.Plan, opts Options) (*Session, error) {
-	s := &Session{kernel: k, opts: opts, targets: p.Targets, progress: opts.Progress}
+	// The plan may still lose targets; the numbers of those here stay.
+	s := &Session{kernel: k, opts: opts, targets: slices.Clone(p.Targets), progress: opts.Progress}
 	if s.progress == nil {
 		s.progress = func(string, int, int) {}
 	}
