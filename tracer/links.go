@@ -24,6 +24,8 @@ type backend interface {
 	attached() []*plan.Target
 	// misses adds what the kernel left out, by target.
 	misses(losses []Loss) error
+	// missed returns how many runs of a target's programs the kernel left out.
+	missed(target int) (entries, exits uint64, err error)
 	close()
 }
 
@@ -144,19 +146,33 @@ func (l *links) attached() []*plan.Target {
 }
 
 func (l *links) misses(losses []Loss) error {
-	for i, t := range l.targets {
-		for _, prog := range t.progs {
-			stats, err := prog.Stats()
-			if errors.Is(err, ebpf.ErrNotSupported) {
-				return nil // our own guard counts
-			}
-			if err != nil {
-				return fmt.Errorf("read recursion misses: %w", err)
-			}
-			losses[i].RecursionMisses += stats.RecursionMisses
+	for i := range l.targets {
+		entries, exits, err := l.missed(i)
+		if err != nil {
+			return err
 		}
+		losses[i].RecursionMisses += entries + exits
 	}
 	return nil
+}
+
+func (l *links) missed(target int) (entries, exits uint64, err error) {
+	progs := l.targets[target].progs
+	for i, prog := range progs {
+		stats, err := prog.Stats()
+		if errors.Is(err, ebpf.ErrNotSupported) {
+			return 0, 0, nil // our own guard counts
+		}
+		if err != nil {
+			return 0, 0, fmt.Errorf("read recursion misses: %w", err)
+		}
+		if i == len(progs)-1 { // entries are loaded last
+			entries = stats.RecursionMisses
+		} else {
+			exits = stats.RecursionMisses
+		}
+	}
+	return entries, exits, nil
 }
 
 // close detaches in parallel: each link waits for RCU on its own.

@@ -51,6 +51,7 @@ type Session struct {
 	controlBase int64
 	ring        *ring
 	backend     backend
+	missed      missWatch
 	modules     moduleBTF
 	others      []int // descriptors
 	progress    func(phase string, done, total int)
@@ -294,7 +295,16 @@ func (s *Session) Follow(start func() error) error {
 
 // Drain calls fn for each record that is complete, in the order in which the
 // programs began them, until there is none or fn returns false.
-func (s *Session) Drain(fn func(raw []byte) bool) (records int) { return s.ring.drain(fn) }
+func (s *Session) Drain(fn func(raw []byte) bool) (records int) {
+	s.missed.drains++
+	return s.ring.drain(fn)
+}
+
+// Missed tells whether the kernel may have left out both an entry and an exit of
+// a target since a time (ns, CLOCK_MONOTONIC), as of the records drained so far.
+func (s *Session) Missed(target int, since uint64) bool {
+	return s.missed.both(s.backend, target, since)
+}
 
 // PollInterval is how long a reader waits when there are no records: programs
 // never wake it up, since that costs more than all else that they do.

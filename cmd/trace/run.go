@@ -189,6 +189,7 @@ func newFlow(o *options, kernel *plan.Kernel, session *tracer.Session, names *tr
 		Limit:   o.limit,
 		Targets: session.Targets(),
 		Shapes:  session.Shapes(),
+		Missed:  session.Missed,
 	}
 	if o.stack {
 		limit, err := session.StackLimit()

@@ -46,6 +46,11 @@ type Counts struct {
 // room was reserved for them in the one ring buffer, which puts an entry before
 // its exit even if the task changed CPUs between them.
 type Assembler struct {
+	// Missed, if not nil, tells whether the kernel may have left out both an
+	// exit and an entry of a target since a time, in ns. It does that to the
+	// calls of a task while another one is preempted in the same program.
+	Missed func(target int, since uint64) bool
+
 	open   table
 	free   []*Call
 	nextID uint64
@@ -69,8 +74,7 @@ func (a *Assembler) Note(r *event.Record) *Call { return a.fill(r) }
 // Release. A call whose entry is not known has no Entered.
 func (a *Assembler) Leave(r *event.Record) *Call {
 	c := a.open.take(r.Frame)
-	// The frame of a call that never returned can be used by another.
-	if c != nil && (c.Target != r.Target || r.EntryLost || c.Entry <= r.Unsure || c.Entry > r.Time) {
+	if c != nil && !a.same(c, r) {
 		a.counts.NoExit++
 		a.Release(c)
 		c = nil
@@ -86,6 +90,19 @@ func (a *Assembler) Leave(r *event.Record) *Call {
 		c.Retval = [8]byte(r.Retval)
 	}
 	return c
+}
+
+// missable is how long a call takes at least, in ns, that can be two: between
+// the exit and the entry that were left out, its task was switched away from.
+const missable = 10_000
+
+// same tells whether an exit is that of a call with its frame. The frame of a
+// call whose exit did not come can be used by another, whose entry did not.
+func (a *Assembler) same(c *Call, r *event.Record) bool {
+	if c.Target != r.Target || c.Tid != r.Tid || c.Entry > r.Time || r.EntryLost || c.Entry <= r.Unsure {
+		return false
+	}
+	return a.Missed == nil || r.Time-c.Entry < missable || !a.Missed(c.Target, c.Entry)
 }
 
 // Open returns the number of calls that have not returned.

@@ -35,7 +35,8 @@ type Options struct {
 	Limit    uint64 // of events; 0: none
 	Targets  []*plan.Target
 	Shapes   []event.Shape
-	Stacks   *Stacks // nil: no stacks
+	Stacks   *Stacks                             // nil: no stacks
+	Missed   func(target int, since uint64) bool // see calls.Assembler; may be nil
 	Renderer render.Renderer
 }
 
@@ -48,6 +49,7 @@ func New(o Options) *Flow {
 		mode: o.Mode, limit: o.Limit, targets: o.Targets, shapes: o.Shapes, renderer: o.Renderer,
 		undecoded: make([]uint64, len(o.Targets)+1),
 	}
+	f.assembler.Missed = o.Missed
 	if o.Stacks != nil {
 		f.chains = newChains(o.Stacks)
 	}
