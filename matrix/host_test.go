@@ -1,0 +1,386 @@
+package matrix
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"fgtrace/lab"
+)
+
+// Variables that say what TestKernels does.
+const (
+	vmEnv     = "TRACE_VM_TESTS" // run at all
+	matrixEnv = "TRACE_MATRIX"   // amd64:6.12,7.2;arm64:7.2
+	runEnv    = "TRACE_RUN"      // the guest's -test.run
+	vmsEnv    = "TRACE_VMS"      // VMs at a time
+)
+
+// guestTests is the guest's tests' prefix.
+const guestTests = "TestGuest"
+
+// kernels are what the matrix boots.
+var kernels = []series{
+	{"amd64", "5.10"}, {"amd64", "6.1"}, {"amd64", "6.12"}, {"amd64", "6.18"}, {"amd64", "6.19"}, {"amd64", "7.0"}, {"amd64", "7.2"},
+	{"arm64", "6.12"}, {"arm64", "7.2"},
+}
+
+// There must be so many kernels of amd64, one of them from leastNew on: only
+// those take a tracee's frame away.
+const (
+	leastKernels = 6
+	leastNew     = "6.19"
+)
+
+type series struct{ arch, name string }
+
+func (s series) String() string { return s.arch + "-" + s.name }
+
+// guestTimeout bounds one kernel.
+const guestTimeout = 12 * time.Minute
+
+// TestKernels runs the guest's tests on all kernels.
+func TestKernels(t *testing.T) {
+	if os.Getenv(vmEnv) == "" {
+		t.Skipf("boots VMs: %s=1 go test -timeout 30m ./matrix", vmEnv)
+	}
+	wanted, err := parseMatrix(os.Getenv(matrixEnv))
+	if err != nil {
+		t.Fatal(err)
+	}
+	vms, err := strconv.Atoi(cmpOr(os.Getenv(vmsEnv), "2"))
+	if err != nil || vms < 1 {
+		t.Fatalf("read %s: %q is no number of VMs", vmsEnv, os.Getenv(vmsEnv))
+	}
+	store, err := lab.Open(lab.Options{Mirror: os.Getenv("MIRROR"), Progress: func(text string) { t.Log(text) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &matrix{store: store, slots: make(chan struct{}, vms), statuses: map[string][]string{}}
+	m.fetch(t, wanted)
+	m.build(t)
+	began := time.Now()
+	// The group ends when all its parallel tests have.
+	t.Run("on", func(t *testing.T) {
+		for _, g := range m.guests {
+			t.Run(g.series.String(), func(t *testing.T) {
+				t.Parallel()
+				m.boot(t, g)
+			})
+		}
+	})
+	t.Logf("all kernels: %v", time.Since(began).Round(time.Second))
+	for _, line := range m.times {
+		t.Log(line)
+	}
+	if narrowed := os.Getenv(matrixEnv) != "" || os.Getenv(runEnv) != ""; !narrowed {
+		m.checkKernels(t)
+		m.checkSkips(t)
+	}
+}
+
+func cmpOr(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// parseMatrix parses "amd64:6.12,7.2;arm64:7.2"; empty means all.
+func parseMatrix(text string) ([]series, error) {
+	if text == "" {
+		return kernels, nil
+	}
+	var all []series
+	for part := range strings.SplitSeq(text, ";") {
+		arch, list, ok := strings.Cut(part, ":")
+		if !ok || !slices.Contains(lab.Arches(), arch) {
+			return nil, fmt.Errorf("read %s: %q is not like amd64:6.12,7.2", matrixEnv, part)
+		}
+		for name := range strings.SplitSeq(list, ",") {
+			if !lab.IsSeries(name) {
+				return nil, fmt.Errorf("read %s: %q is not a series like 6.12", matrixEnv, name)
+			}
+			all = append(all, series{arch, name})
+		}
+	}
+	return all, nil
+}
+
+// matrix is one run over all kernels.
+type matrix struct {
+	store  *lab.Store
+	slots  chan struct{}
+	guests []guestKernel
+	trace  map[string]string // by architecture
+	test   map[string]string
+
+	mu       sync.Mutex
+	statuses map[string][]string // of each of the guests' tests, over the kernels
+	times    []string
+}
+
+type guestKernel struct {
+	series  series
+	kernel  lab.Kernel
+	busybox string
+	modules []string
+}
+
+// guestModules are loaded in every guest whose modules are to be had.
+var guestModules = []string{"dummy", "veth"}
+
+// fetch gets the kernels, and names those that are not to be had.
+func (m *matrix) fetch(t *testing.T, wanted []series) {
+	t.Helper()
+	for _, s := range wanted {
+		g := guestKernel{series: s, modules: guestModules}
+		var err error
+		if g.kernel, err = m.store.Kernel(t.Context(), s.name, s.arch); err == nil {
+			g.busybox, err = m.store.Busybox(t.Context(), s.arch)
+		}
+		if err != nil {
+			t.Logf("kernel %s is missing: %v", s, err)
+			if os.Getenv(matrixEnv) != "" {
+				t.Errorf("kernel %s was asked for", s)
+			}
+			continue
+		}
+		// The archive drops modules before images.
+		if k, err := m.store.FetchModules(t.Context(), g.kernel); err == nil {
+			g.kernel = k
+		} else {
+			t.Logf("modules of kernel %s are missing: %v", s, err)
+			g.modules = nil
+		}
+		m.guests = append(m.guests, g)
+	}
+}
+
+// checkKernels checks that enough kernels were there to say something.
+func (m *matrix) checkKernels(t *testing.T) {
+	t.Helper()
+	count, isNew := 0, false
+	for _, g := range m.guests {
+		if g.series.arch != "amd64" {
+			continue
+		}
+		count++
+		isNew = isNew || slices.IndexFunc(kernels, func(s series) bool { return s == g.series }) >=
+			slices.IndexFunc(kernels, func(s series) bool { return s == series{"amd64", leastNew} })
+	}
+	if count < leastKernels || !isNew {
+		t.Errorf("%d kernels of amd64, one from %s on: %v; want %d and true", count, leastNew, isNew, leastKernels)
+	}
+}
+
+// checkSkips finds tests that every kernel skipped: they test nothing.
+func (m *matrix) checkSkips(t *testing.T) {
+	t.Helper()
+	for name, statuses := range m.statuses {
+		if !slices.ContainsFunc(statuses, func(s string) bool { return s != statusSkip }) {
+			t.Errorf("%s was skipped on all %d kernels that have it", name, len(statuses))
+		}
+	}
+}
+
+// build builds trace and this package's tests for the guests.
+func (m *matrix) build(t *testing.T) {
+	t.Helper()
+	dir := t.TempDir()
+	m.trace, m.test = map[string]string{}, map[string]string{}
+	for _, g := range m.guests {
+		arch := g.series.arch
+		if m.trace[arch] != "" {
+			continue
+		}
+		m.trace[arch] = filepath.Join(dir, "trace-"+arch)
+		m.test[arch] = filepath.Join(dir, "matrix-"+arch+".test")
+		for _, args := range [][]string{
+			{"build", "-o", m.trace[arch], "fgtrace/cmd/trace"},
+			{"test", "-c", "-o", m.test[arch], "fgtrace/matrix"},
+		} {
+			cmd := exec.CommandContext(t.Context(), "go", args...)
+			cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
+			if out, err := cmd.CombinedOutput(); err != nil {
+				t.Fatalf("go %s for %s: %v\n%s", strings.Join(args, " "), arch, err, out)
+			}
+		}
+	}
+}
+
+// boot boots one kernel, runs the guest's tests, and reports each as one here.
+func (m *matrix) boot(t *testing.T, g guestKernel) {
+	m.slots <- struct{}{}
+	defer func() { <-m.slots }()
+	vm := lab.VM{
+		Kernel: g.kernel, Busybox: g.busybox, Timeout: guestTimeout,
+		Binary: m.trace[g.series.arch], Init: m.test[g.series.arch],
+		Modules: g.modules,
+	}
+	if g.series.arch != runtime.GOARCH {
+		vm.BootTimeout = 2 * lab.DefaultBootTimeout
+	}
+	began := time.Now()
+	out := &guestLog{prefix: g.series.String()}
+	// The binary is PID 1's, too.
+	results, err := vm.Run(t.Context(), lab.Job{
+		Argv: []string{"/init", "-test.v", "-test.run", cmpOr(os.Getenv(runEnv), guestTests),
+			"-test.timeout", (guestTimeout - time.Minute).String()},
+		Env:    []string{guestEnv + "=1"},
+		Stdout: out, Stderr: out,
+	})
+	tests := parseTests(out.text.String())
+	line := fmt.Sprintf("%-12s %-32s %4d tests in %v", g.series, g.kernel.Release, len(tests), time.Since(began).Round(time.Second))
+	t.Log(line)
+	m.mu.Lock()
+	m.times = append(m.times, line)
+	for _, test := range tests {
+		m.statuses[test.name] = append(m.statuses[test.name], test.status)
+	}
+	m.mu.Unlock()
+
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) { test.report(t) })
+	}
+	switch {
+	case err != nil:
+		t.Errorf("%v", err)
+	case !results[0].OK() && !slices.ContainsFunc(tests, func(g guestTest) bool { return g.status == statusFail }):
+		t.Errorf("the guest's tests ended with %+v\n%s", results[0], tail(out.text.String()))
+	case len(tests) == 0:
+		t.Errorf("the guest ran no test\n%s", tail(out.text.String()))
+	}
+}
+
+// guestLog keeps what a guest's tests print, and shows it as it comes with -v.
+type guestLog struct {
+	prefix string
+	mu     sync.Mutex
+	text   strings.Builder
+	line   string // unfinished
+}
+
+func (l *guestLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.text.Write(p)
+	if !testing.Verbose() {
+		return len(p), nil
+	}
+	lines := strings.Split(l.line+string(p), "\n")
+	for _, line := range lines[:len(lines)-1] {
+		fmt.Printf("%s| %s\n", l.prefix, line)
+	}
+	l.line = lines[len(lines)-1]
+	return len(p), nil
+}
+
+const (
+	statusPass = "PASS"
+	statusFail = "FAIL"
+	statusSkip = "SKIP"
+	statusNone = "NONE" // it began and never ended
+)
+
+// guestTest is a test that ran in a guest, with what it printed itself.
+type guestTest struct {
+	name   string
+	status string
+	log    string
+}
+
+func (g guestTest) report(t *testing.T) {
+	switch g.status {
+	case statusFail:
+		t.Errorf("failed in the guest\n%s", g.log)
+	case statusNone:
+		t.Errorf("did not end in the guest\n%s", tail(g.log))
+	case statusSkip:
+		t.Skip(strings.TrimSpace(g.log))
+	}
+}
+
+// parseTests parses the output of a test binary with -test.v. Tests come in the
+// order in which they began.
+func parseTests(text string) []guestTest {
+	var tests []guestTest
+	index := map[string]int{}
+	current := -1
+	for line := range strings.Lines(text) {
+		trimmed := strings.TrimSpace(line)
+		if fields := strings.Fields(trimmed); len(fields) == 3 && fields[0] == "===" {
+			name := fields[2]
+			if _, ok := index[name]; !ok {
+				index[name] = len(tests)
+				tests = append(tests, guestTest{name: name, status: statusNone})
+			}
+			current = index[name]
+			continue
+		}
+		if rest, ok := strings.CutPrefix(trimmed, "--- "); ok {
+			status, rest, _ := strings.Cut(rest, ": ")
+			name, _, _ := strings.Cut(rest, " (")
+			if i, ok := index[name]; ok {
+				tests[i].status = status
+				current = i
+				continue
+			}
+		}
+		if current >= 0 {
+			tests[current].log += line
+		}
+	}
+	return tests
+}
+
+func TestParseTests(t *testing.T) {
+	const text = `=== RUN   TestGuestA
+=== RUN   TestGuestA/x_y
+    a_test.go:5: wrong
+        more
+=== RUN   TestGuestA/z
+=== NAME  TestGuestA
+    a_test.go:9: late
+--- FAIL: TestGuestA (0.10s)
+    --- FAIL: TestGuestA/x_y (0.00s)
+    --- PASS: TestGuestA/z (0.00s)
+=== RUN   TestGuestB
+    b_test.go:1: not here
+--- SKIP: TestGuestB (0.00s)
+=== RUN   TestGuestC
+panic: oh
+`
+	want := []guestTest{
+		{"TestGuestA", statusFail, "    a_test.go:9: late\n"},
+		{"TestGuestA/x_y", statusFail, "    a_test.go:5: wrong\n        more\n"},
+		{"TestGuestA/z", statusPass, ""},
+		{"TestGuestB", statusSkip, "    b_test.go:1: not here\n"},
+		{"TestGuestC", statusNone, "panic: oh\n"},
+	}
+	got := parseTests(text)
+	if !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestParseMatrix(t *testing.T) {
+	got, err := parseMatrix("amd64:6.12,7.2;arm64:7.2")
+	if want := []series{{"amd64", "6.12"}, {"amd64", "7.2"}, {"arm64", "7.2"}}; err != nil || !slices.Equal(got, want) {
+		t.Errorf("got %v, %v", got, err)
+	}
+	for _, bad := range []string{"6.12", "amd64:", "amd64", "riscv:6.12"} {
+		if _, err := parseMatrix(bad); err == nil {
+			t.Errorf("%q: %v", bad, errors.New("no error"))
+		}
+	}
+}
