@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -106,14 +105,14 @@ func TestGuestLimit(t *testing.T) {
 // TestGuestDuration checks that --duration ends a trace and its command.
 func TestGuestDuration(t *testing.T) {
 	inGuest(t)
-	const duration = 300 * time.Millisecond
+	const duration = 1500 * time.Millisecond
 	for name, command := range map[string][]string{"alone": nil, "with command": {"--", "sleep", "1000"}} {
 		t.Run(name, func(t *testing.T) {
 			r := startTrace(t, append([]string{"-k", "icmp_rcv", "--duration", duration.String()}, command...)...)
 			ready := time.Now()
 			r.finish(0)
 			// The first line was read some time after the clock was started.
-			if took := time.Since(ready); took < duration/2 {
+			if took := time.Since(ready); took < duration/3 {
 				t.Errorf("it ended after %v", took)
 			}
 		})
@@ -176,7 +175,7 @@ func TestGuestFilterPid(t *testing.T) {
 	inGuest(t)
 	o := traceDuring(t, func() {
 		echo(t, 2)()
-		if err := startCommand(t, traceCommandOf("ping", "-c", "2", "127.0.0.1")).wait(); err.Status != 0 {
+		if err := startCommand(t, guestCommand("ping", "-c", "2", "127.0.0.1")).wait(); err.Status != 0 {
 			t.Errorf("ping: %+v", err)
 		}
 	}, "-k", "icmp_rcv", "--filter-pid", fmt.Sprint(os.Getpid()))
@@ -289,6 +288,10 @@ func TestGuestSelf(t *testing.T) {
 	}
 }
 
+// goneAfter bounds how long the kernel may take to detach four functions, with
+// room for a machine that does other things too.
+const goneAfter = 10 * time.Second
+
 // TestGuestKill checks that nothing stays attached when trace is killed.
 func TestGuestKill(t *testing.T) {
 	inGuest(t)
@@ -304,7 +307,9 @@ func TestGuestKill(t *testing.T) {
 	began := time.Now()
 	r.wait()
 	nothingNew(t, before)
-	t.Logf("all was gone %v after the kill", time.Since(began).Round(time.Millisecond))
+	if took := time.Since(began); took > goneAfter {
+		t.Errorf("all was gone only %v after the kill", took)
+	}
 	echo(t, 1)()
 }
 
@@ -387,14 +392,5 @@ func TestGuestLeavesNothing(t *testing.T) {
 	}
 	if _, err := os.Stat("/tmp/ran"); err == nil {
 		t.Error("the command ran although the output could not be written")
-	}
-}
-
-// unprivileged returns attributes of a process of nobody with capabilities.
-func unprivileged(caps ...uintptr) *syscall.SysProcAttr {
-	const nobody = 65534
-	return &syscall.SysProcAttr{
-		Credential:  &syscall.Credential{Uid: nobody, Gid: nobody},
-		AmbientCaps: caps,
 	}
 }

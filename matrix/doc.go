@@ -9,5 +9,5 @@
 //	TRACE_VM_TESTS=1 TRACE_MATRIX=amd64:6.12,7.2 go test -v -timeout 30m ./matrix
 //
 // TRACE_RUN narrows the guest's tests like -test.run, TRACE_VMS sets how many
-// VMs run at once.
+// VMs run at once, TRACE_SOAK=1 runs each test many times.
 package matrix

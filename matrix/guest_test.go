@@ -83,8 +83,11 @@ func (b *lineBuffer) String() string {
 }
 
 // traceCommand is a trace that is not started yet.
-func traceCommand(args ...string) *exec.Cmd {
-	cmd := exec.Command(tracePath, args...)
+func traceCommand(args ...string) *exec.Cmd { return guestCommand(tracePath, args...) }
+
+// guestCommand is a command of the guest.
+func guestCommand(name string, args ...string) *exec.Cmd {
+	cmd := exec.Command(name, args...)
 	cmd.Env = environment()
 	return cmd
 }
@@ -129,14 +132,20 @@ func startTrace(t *testing.T, args ...string) *running {
 	t.Helper()
 	r := startCommand(t, traceCommand(append([]string{"--json"}, args...)...))
 	r.mode = modeOf(args)
+	r.ready()
+	return r
+}
+
+// ready waits for the first line.
+func (r *running) ready() {
+	r.t.Helper()
 	select {
 	case <-r.stdout.first:
 	case <-r.ended:
-		t.Fatalf("trace %s ended: %s", strings.Join(args, " "), r.describe())
+		r.t.Fatalf("%s ended: %s", strings.Join(r.cmd.Args, " "), r.describe())
 	case <-time.After(patience):
-		t.Fatalf("trace %s is not ready after %v", strings.Join(args, " "), patience)
+		r.t.Fatalf("%s is not ready after %v", strings.Join(r.cmd.Args, " "), patience)
 	}
-	return r
 }
 
 func modeOf(args []string) string {
@@ -284,7 +293,7 @@ type symbol struct {
 	Module string
 }
 
-// symbols are the functions of the kernel and its modules.
+// symbols are those of the kernel and its modules.
 var symbols = sync.OnceValue(func() []symbol {
 	raw, err := os.ReadFile("/proc/kallsyms")
 	if err != nil {
@@ -293,7 +302,7 @@ var symbols = sync.OnceValue(func() []symbol {
 	var all []symbol
 	for line := range strings.Lines(string(raw)) {
 		fields := strings.Fields(line) // ADDRESS TYPE NAME [MODULE]
-		if len(fields) < 3 || !strings.Contains("tTwW", fields[1]) {
+		if len(fields) < 3 {
 			continue
 		}
 		addr, err := strconv.ParseUint(fields[0], 16, 64)
@@ -324,7 +333,7 @@ func functions(pattern string) []symbol {
 	re := regexp.MustCompile(pattern)
 	var found []symbol
 	for _, s := range symbols() {
-		if re.MatchString(s.Name) && !strings.HasPrefix(s.Name, "__pfx_") && !strings.Contains(s.Name, ".cold") &&
+		if strings.IndexByte("tTwW", s.Type) >= 0 && re.MatchString(s.Name) && !strings.HasPrefix(s.Name, "__pfx_") && !strings.Contains(s.Name, ".cold") &&
 			s.Module != "bpf" && !strings.HasPrefix(s.Module, "__builtin__") && (s.Module != "" || inText(s.Addr)) {
 			found = append(found, s)
 		}

@@ -23,6 +23,7 @@ const (
 	matrixEnv = "TRACE_MATRIX"   // amd64:6.12,7.2;arm64:7.2
 	runEnv    = "TRACE_RUN"      // the guest's -test.run
 	vmsEnv    = "TRACE_VMS"      // VMs at a time
+	soakEnv   = "TRACE_SOAK"     // the long form: each test many times
 )
 
 // guestTests is the guest's tests' prefix.
@@ -45,8 +46,12 @@ type series struct{ arch, name string }
 
 func (s series) String() string { return s.arch + "-" + s.name }
 
-// guestTimeout bounds one kernel.
+// guestTimeout bounds one kernel. It takes 3 minutes, or 4 where others use the
+// machine too.
 const guestTimeout = 12 * time.Minute
+
+// soakCount is how often the long form runs each test.
+const soakCount = 15
 
 // TestKernels runs the guest's tests on all kernels.
 func TestKernels(t *testing.T) {
@@ -222,8 +227,13 @@ func (m *matrix) build(t *testing.T) {
 func (m *matrix) boot(t *testing.T, g guestKernel) {
 	m.slots <- struct{}{}
 	defer func() { <-m.slots }()
+	count := 1
+	if os.Getenv(soakEnv) != "" {
+		count = soakCount
+	}
+	timeout := time.Duration(count) * guestTimeout
 	vm := lab.VM{
-		Kernel: g.kernel, Busybox: g.busybox, Timeout: guestTimeout,
+		Kernel: g.kernel, Busybox: g.busybox, Timeout: timeout,
 		Binary: m.trace[g.series.arch], Init: m.test[g.series.arch],
 		Modules: g.modules,
 	}
@@ -235,7 +245,7 @@ func (m *matrix) boot(t *testing.T, g guestKernel) {
 	// The binary is PID 1's, too.
 	results, err := vm.Run(t.Context(), lab.Job{
 		Argv: []string{"/init", "-test.v", "-test.run", cmpOr(os.Getenv(runEnv), guestTests),
-			"-test.timeout", (guestTimeout - time.Minute).String()},
+			"-test.count", strconv.Itoa(count), "-test.timeout", (timeout - time.Minute).String()},
 		Env:    []string{guestEnv + "=1"},
 		Stdout: out, Stderr: out,
 	})
@@ -311,7 +321,7 @@ func (g guestTest) report(t *testing.T) {
 }
 
 // parseTests parses the output of a test binary with -test.v. Tests come in the
-// order in which they began.
+// order in which they began, and as often as they ran.
 func parseTests(text string) []guestTest {
 	var tests []guestTest
 	index := map[string]int{}
@@ -320,7 +330,7 @@ func parseTests(text string) []guestTest {
 		trimmed := strings.TrimSpace(line)
 		if fields := strings.Fields(trimmed); len(fields) == 3 && fields[0] == "===" {
 			name := fields[2]
-			if _, ok := index[name]; !ok {
+			if i, ok := index[name]; !ok || tests[i].status != statusNone {
 				index[name] = len(tests)
 				tests = append(tests, guestTest{name: name, status: statusNone})
 			}
@@ -358,6 +368,8 @@ func TestParseTests(t *testing.T) {
     b_test.go:1: not here
 --- SKIP: TestGuestB (0.00s)
 === RUN   TestGuestC
+--- PASS: TestGuestC (0.00s)
+=== RUN   TestGuestC
 panic: oh
 `
 	want := []guestTest{
@@ -365,6 +377,7 @@ panic: oh
 		{"TestGuestA/x_y", statusFail, "    a_test.go:5: wrong\n        more\n"},
 		{"TestGuestA/z", statusPass, ""},
 		{"TestGuestB", statusSkip, "    b_test.go:1: not here\n"},
+		{"TestGuestC", statusPass, ""},
 		{"TestGuestC", statusNone, "panic: oh\n"},
 	}
 	got := parseTests(text)

@@ -9,13 +9,6 @@ import (
 	"testing"
 )
 
-// traceCommandOf is a command of the guest.
-func traceCommandOf(name string, args ...string) *exec.Cmd {
-	cmd := exec.Command(name, args...)
-	cmd.Env = environment()
-	return cmd
-}
-
 // TestGuestBadInput checks messages and statuses, where nothing is traced.
 func TestGuestBadInput(t *testing.T) {
 	inGuest(t)
@@ -34,10 +27,7 @@ func TestGuestBadInput(t *testing.T) {
 		"bad mode":         {[]string{"-k", "icmp_rcv", "-m", "x"}, 2, `no mode "x"`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			res := run(t, append(test.args, "--json")...)
-			if name == "no command" {
-				res = run(t, append([]string{"--json"}, test.args...)...)
-			}
+			res := run(t, append([]string{"--json"}, test.args...)...)
 			if res.Status != test.status || !regexp.MustCompile(test.stderr).MatchString(res.Stderr) {
 				t.Errorf("status %d, want %d; stderr %s, want %s", res.Status, test.status, res.Stderr, test.stderr)
 			}
@@ -93,7 +83,7 @@ func TestGuestWithoutTracefs(t *testing.T) {
 	warmUp(t)
 	set := chainSetOf(truthOf(t, echo(t, 2), "icmp_rcv"))
 	const script = `umount -l /sys/kernel/tracing && umount -l /sys/kernel/debug && ! test -e /sys/kernel/tracing/README && exec "$@"`
-	cmd := traceCommandOf("sh", "-c", script, "sh", tracePath, "--json", "-k", "icmp_rcv", "--output-stack")
+	cmd := guestCommand("sh", "-c", script, "sh", tracePath, "--json", "-k", "icmp_rcv", "--output-stack")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	checkTraces(t, set, cmd)
 }
@@ -102,11 +92,7 @@ func TestGuestWithoutTracefs(t *testing.T) {
 func checkTraces(t *testing.T, set chainSet, cmd *exec.Cmd) {
 	t.Helper()
 	r := startCommand(t, cmd)
-	select {
-	case <-r.stdout.first:
-	case <-r.ended:
-		t.Fatalf("it ended: %s", r.describe())
-	}
+	r.ready()
 	echo(t, 3)()
 	if err := cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)

@@ -34,7 +34,7 @@ func sendOnDummy(t *testing.T, n int) func() {
 		{"addr", "replace", "10.99.0.1/24", "dev", "dummy0"},
 		{"link", "set", "dummy0", "up"},
 	} {
-		if res := startCommand(t, traceCommandOf("ip", args...)).wait(); res.Status != 0 {
+		if res := startCommand(t, guestCommand("ip", args...)).wait(); res.Status != 0 {
 			t.Fatalf("ip %v: %s", args, res.Stderr)
 		}
 	}

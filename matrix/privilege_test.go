@@ -4,6 +4,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,15 @@ func enough() []uintptr {
 		caps = append(caps, unix.CAP_SYS_RESOURCE)
 	}
 	return caps
+}
+
+// unprivileged returns attributes of a process of nobody with capabilities.
+func unprivileged(caps ...uintptr) *syscall.SysProcAttr {
+	const nobody = 65534
+	return &syscall.SysProcAttr{
+		Credential:  &syscall.Credential{Uid: nobody, Gid: nobody},
+		AmbientCaps: caps,
+	}
 }
 
 // TestGuestWithoutPrivileges checks that the message names what is missing.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 	"unsafe"
@@ -221,4 +222,58 @@ func doWork(text string) error {
 		return e.send(n)
 	}
 	return fmt.Errorf("read work %q: there is no such work", text)
+}
+
+// pace is how often echoes are sent all the time: the events of more would fill
+// the guest's memory.
+const pace = 10 * time.Millisecond
+
+// echoing sends echo requests all the time, from the worker.
+type echoing struct {
+	sent atomic.Int64
+	stop chan struct{}
+	done chan struct{}
+}
+
+func startEchoing(t *testing.T) *echoing {
+	e := &echoing{stop: make(chan struct{}), done: make(chan struct{})}
+	go func() {
+		defer close(e.done)
+		onWorker(func() {
+			c, err := openEchoes()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer c.close()
+			tick := time.NewTicker(pace)
+			defer tick.Stop()
+			for {
+				select {
+				case <-e.stop:
+					return
+				case <-tick.C:
+				}
+				if err := c.send(1); err != nil {
+					t.Error(err)
+					return
+				}
+				e.sent.Add(1)
+			}
+		})
+	}()
+	return e
+}
+
+// more waits for so many more echoes.
+func (e *echoing) more(t *testing.T, n int64) {
+	t.Helper()
+	until := e.sent.Load() + n
+	eventually(t, "echo requests", func() bool { return e.sent.Load() >= until })
+}
+
+func (e *echoing) end() (sent int) {
+	close(e.stop)
+	<-e.done
+	return int(e.sent.Load())
 }
