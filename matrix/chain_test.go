@@ -150,6 +150,7 @@ func testChains(t *testing.T, c chainCase, set chainSet, mode string) {
 
 // limits are functions that trampolines don't take on every kernel.
 type limit struct {
+	what   string // about the function
 	takes  bool   // this kernel's do
 	reason string // why not
 }
@@ -158,9 +159,9 @@ func limits(t *testing.T) map[string]limit {
 	amd64 := runtime.GOARCH == "amd64"
 	return map[string]limit{
 		// 473e3150e30a for x86, 9014cf56f13d for arm64.
-		"ip_append_data": {amd64 && kernelFrom(6, 6) || !amd64 && kernelFrom(6, 16), `^9 argument words, more than the \d that this kernel's trampolines take`},
+		"ip_append_data": {"nine words", amd64 && kernelFrom(6, 6) || !amd64 && kernelFrom(6, 16), `^9 argument words, more than the \d that this kernel's trampolines take`},
 		// 720e6a435194 lets programs have functions with structs.
-		structFunction(t): {kernelFrom(6, 1), `(?i)struct`},
+		structFunction(t): {"struct by value", kernelFrom(6, 1), `(?i)struct`},
 	}
 }
 
@@ -175,7 +176,7 @@ func refused(t *testing.T, function string) bool {
 func TestGuestRefused(t *testing.T) {
 	inGuest(t)
 	for function, l := range limits(t) {
-		t.Run(function, func(t *testing.T) {
+		t.Run(l.what, func(t *testing.T) {
 			if l.takes {
 				t.Skipf("the kernel's trampolines take it")
 			}
