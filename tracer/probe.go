@@ -1,9 +1,15 @@
 package tracer
 
 import (
+	"errors"
 	"fmt"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"golang.org/x/sys/unix"
+
 	"fgtrace/btfx"
+	"fgtrace/internal/bpfsys"
 	"fgtrace/tracer/plan"
 )
 
@@ -70,3 +76,26 @@ func probe(k *plan.Kernel, t *plan.Target) (reason string, err error) {
 // probeBuffer is the size of a ring buffer that stays empty, in bytes. Pages
 // have 4 KiB or, on arm64, up to 64 KiB.
 const probeBuffer = 64 << 10
+
+// hasCompareAndSwap tells whether programs have atomic operations other than
+// addition: Linux has since 5.12 (5ffa25502b5a).
+func hasCompareAndSwap() (bool, error) {
+	swap := asm.CmpXchg.Mem(asm.RFP, asm.R1, asm.DWord, -8)
+	// The library leaves out the operation: BPF_CMPXCHG of include/uapi/linux/bpf.h.
+	swap.Constant = 0xf0 | 0x01
+	fd, err := bpfsys.Load(bpfsys.Program{Name: "probe", Type: ebpf.RawTracepoint, Insns: asm.Instructions{
+		asm.Mov.Imm(asm.R0, 0),
+		asm.Mov.Imm(asm.R1, 0),
+		asm.StoreMem(asm.RFP, -8, asm.R1, asm.DWord),
+		swap,
+		asm.Mov.Imm(asm.R0, 0),
+		asm.Return(),
+	}})
+	if errors.Is(err, unix.EINVAL) {
+		return false, nil
+	}
+	if err != nil {
+		return false, explain(fmt.Errorf("probe compare and swap: %w", err))
+	}
+	return true, unix.Close(fd)
+}

@@ -1,11 +1,13 @@
 package tracer
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -24,6 +26,7 @@ import (
 // Options say what is traced of each call.
 type Options struct {
 	Exits      bool // attach to the return too; without it there are entries only
+	Calls      bool // entries are not wanted before their exits: send them together where possible
 	Stack      bool
 	Self       bool  // show the tracer's own calls
 	Pids       []int // show only calls of these processes; none: all
@@ -47,8 +50,8 @@ type Session struct {
 	programs collection
 	maps     map[string]*ebpf.Map
 	control  *ebpf.Memory
-	// controlBase is where struct control is in that memory.
-	controlBase int64
+	// controlBase and slotsBase are where variables are in that memory.
+	controlBase, slotsBase int64
 	ring        *ring
 	backend     backend
 	missed      missWatch
@@ -113,7 +116,11 @@ func (s *Session) load() error {
 	if !ok {
 		return fmt.Errorf("map control word: the object has none")
 	}
-	s.controlBase = int64(control.Offset)
+	slots, ok := spec.Variables["slots"]
+	if !ok {
+		return fmt.Errorf("map calls under way: the object has none")
+	}
+	s.controlBase, s.slotsBase = int64(control.Offset), int64(slots.Offset)
 	if s.control, err = s.maps[bpf.MapControl].Memory(); err != nil {
 		return fmt.Errorf("map control word: %w", err)
 	}
@@ -181,6 +188,11 @@ func (s *Session) identify(o *build.Options) error {
 		return fmt.Errorf("probe recursion guard: %w", err)
 	}
 	o.Guard = !guarded
+	if s.opts.Calls {
+		if o.Slots, err = hasCompareAndSwap(); err != nil {
+			return err
+		}
+	}
 	for _, pid := range s.opts.Pids {
 		if err := s.maps[bpf.MapPids].Put(uint32(pid), uint8(1)); err != nil {
 			return fmt.Errorf("set PID filter: %w", err)
@@ -315,6 +327,8 @@ type Loss struct {
 	LostEntries, LostExits uint64 // no room in the ring buffer
 	Self                   uint64 // calls of the tracer itself
 	RecursionMisses        uint64 // the program was running on that CPU already
+	NoExit                 uint64 // calls whose exit was not seen, as far as the programs know
+	Running                uint64 // calls that have not returned, as far as the programs know
 }
 
 // Losses returns what was left out so far, by target.
@@ -330,12 +344,32 @@ func (s *Session) Losses() ([]Loss, error) {
 			losses[i].LostExits += c.LostExits
 			losses[i].Self += c.Self
 			losses[i].RecursionMisses += c.Recursion
+			losses[i].NoExit += c.NoExit
 		}
+	}
+	if err := s.countRunning(losses); err != nil {
+		return nil, err
 	}
 	if err := s.backend.misses(losses); err != nil {
 		return nil, err
 	}
 	return losses, nil
+}
+
+// countRunning counts the calls that are kept until their exits.
+func (s *Session) countRunning(losses []Loss) error {
+	var slot [wire.SlotSize]byte
+	for i := range int64(1) << wire.SlotBits {
+		if _, err := s.control.ReadAt(slot[:], s.slotsBase+i*wire.SlotSize); err != nil {
+			return fmt.Errorf("read calls under way: %w", err)
+		}
+		frame := binary.LittleEndian.Uint64(slot[unsafe.Offsetof(wire.Slot{}.Frame):])
+		target := binary.LittleEndian.Uint32(slot[unsafe.Offsetof(wire.Slot{}.Target):])
+		if frame != 0 && int(target) < len(losses) {
+			losses[target].Running++
+		}
+	}
+	return nil
 }
 
 // LostProcesses returns how many processes could not be followed, for want of

@@ -42,6 +42,10 @@ struct {
 
 struct control control;
 
+/* The calls under way, by frame, if CONFIG_SLOTS. One that finds its slot taken
+ * is sent as two records. */
+struct slot slots[1 << SLOT_BITS];
+
 /* Set while one of our programs runs on this CPU; only used with CONFIG_GUARD. */
 #define MAX_CPUS 8192
 u8 busy[MAX_CPUS];
@@ -179,6 +183,71 @@ INLINE void read_strings(struct string *s, u64 *words)
 	}
 }
 
+INLINE struct slot *slot_of(void *ctx)
+{
+	u32 low;
+
+	/* The verifier takes half a context pointer for a number, and only that. */
+	asm volatile("%0 = %1" : "=w"(low) : "w"((u32)(u64)ctx));
+	return &slots[low * 0x9e3779b1U >> (32 - SLOT_BITS)];
+}
+
+INLINE void read_words(u64 *words, void *ctx)
+{
+	if (CONFIG(CONFIG_COPY_CTX)) {
+		bpf_probe_read_kernel(words, CONFIG(CONFIG_WORDS) * 8, ctx);
+		return;
+	}
+#define WORD(i)                                                                \
+	if (CONFIG(CONFIG_WORDS) > (i))                                        \
+		words[i] = CTX_WORD(ctx, i);
+	WORD(0) WORD(1) WORD(2) WORD(3) WORD(4) WORD(5)
+	WORD(6) WORD(7) WORD(8) WORD(9) WORD(10) WORD(11)
+#undef WORD
+}
+
+INLINE s64 read_stack(void *frames, void *ctx)
+{
+	/* To skip our own frames would save nothing: they are unwound anyway. */
+	long n = bpf_get_stack(ctx, frames, FEW_FRAMES * 8, 0);
+
+	if (UNLIKELY(n == FEW_FRAMES * 8))
+		n = bpf_get_stack(ctx, frames, MAX_FRAMES * 8, 0);
+	return n < 0 ? n : n / 8;
+}
+
+INLINE u64 read_retval(void *ctx)
+{
+	u64 retval = 0;
+
+	if (!CONFIG(CONFIG_RETVAL))
+		return 0;
+	if (CONFIG(CONFIG_COPY_CTX)) {
+		bpf_probe_read_kernel(&retval, sizeof(retval), ctx + 8 * CONFIG(CONFIG_WORDS));
+		return retval;
+	}
+	return CTX_WORD(ctx, CONFIG_RETVAL_WORD);
+}
+
+/* Keeps an entry until the exit. False: another call has the slot. */
+INLINE bool keep(void *ctx, u64 pid_tgid)
+{
+	struct slot *s = slot_of(ctx);
+	u64 frame = (u64)ctx;
+
+	if (UNLIKELY(s->frame == frame)) /* an older call, whose exit we did not see */
+		COUNT(no_exit);
+	else if (s->frame || __sync_val_compare_and_swap(&s->frame, 0, frame))
+		return false;
+	s->pid_tgid = pid_tgid;
+	s->target = CONFIG(CONFIG_TARGET);
+	s->cpu = bpf_get_smp_processor_id();
+	bpf_get_current_comm(s->comm, COMM_SIZE);
+	read_words(s->words, ctx);
+	s->time = bpf_ktime_get_ns();
+	return true;
+}
+
 INLINE void entered(void *ctx)
 {
 	u64 pid_tgid = bpf_get_current_pid_tgid();
@@ -186,6 +255,8 @@ INLINE void entered(void *ctx)
 	u64 *words;
 
 	if (!wanted(pid_tgid))
+		return;
+	if (CONFIG(CONFIG_SLOTS) && keep(ctx, pid_tgid))
 		return;
 	r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_RECORD_SIZE), 0);
 	if (UNLIKELY(!r)) {
@@ -195,54 +266,89 @@ INLINE void entered(void *ctx)
 	entry_lost(ctx); /* what an older call at this frame left behind */
 	identify(r, ctx, pid_tgid, KIND_ENTRY, false);
 	bpf_get_current_comm(r->comm, COMM_SIZE);
-
 	words = (u64 *)(r + 1);
-	if (CONFIG(CONFIG_COPY_CTX))
-		bpf_probe_read_kernel(words, CONFIG(CONFIG_WORDS) * 8, ctx);
+	read_words(words, ctx);
+	if (CONFIG(CONFIG_STRINGS))
+		read_strings((struct string *)(words + CONFIG(CONFIG_WORDS)), words);
+	if (CONFIG(CONFIG_STACK_AT))
+		r->frames = read_stack((u8 *)r + CONFIG(CONFIG_STACK_AT), ctx);
+	r->time = bpf_ktime_get_ns();
+	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+}
+
+/*
+ * Sends a kept entry with its exit. The stack is that of the entry: the function
+ * has left its own frame, and those of its callers have not moved. False: the
+ * entry is that of an older call, whose exit we did not see.
+ */
+INLINE bool returned(void *ctx, struct slot *s, u64 now, u64 pid_tgid)
+{
+	struct result *result;
+	struct record *r;
+	u64 *words;
+
+	if (UNLIKELY(s->target != CONFIG(CONFIG_TARGET) || (u32)s->pid_tgid != (u32)pid_tgid)) {
+		s->frame = 0;
+		COUNT(no_exit);
+		return false;
+	}
+	r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_RECORD_SIZE), 0);
+	if (UNLIKELY(!r)) {
+		s->frame = 0;
+		COUNT(lost_entries);
+		COUNT(lost_exits);
+		return true;
+	}
+	r->time = s->time;
+	r->frame = (u64)ctx;
+	r->pid_tgid = s->pid_tgid;
+	r->target = CONFIG(CONFIG_TARGET);
+	r->cpu = s->cpu;
+	r->kind = KIND_CALL;
+	r->flags = 0;
+	r->frames = 0;
+	((u64 *)r->comm)[0] = ((u64 *)s->comm)[0];
+	((u64 *)r->comm)[1] = ((u64 *)s->comm)[1];
+	result = (struct result *)(r + 1);
+	result->retval = read_retval(ctx);
+	result->time = now;
+	words = (u64 *)(result + 1);
 #define WORD(i)                                                                \
-	if (!CONFIG(CONFIG_COPY_CTX) && CONFIG(CONFIG_WORDS) > (i))                                        \
-		words[i] = CTX_WORD(ctx, i);
+	if (CONFIG(CONFIG_WORDS) > (i))                                        \
+		words[i] = s->words[i];
 	WORD(0) WORD(1) WORD(2) WORD(3) WORD(4) WORD(5)
 	WORD(6) WORD(7) WORD(8) WORD(9) WORD(10) WORD(11)
 #undef WORD
-
-	if (CONFIG(CONFIG_STRINGS))
-		read_strings((struct string *)(words + CONFIG(CONFIG_WORDS)), words);
-	if (CONFIG(CONFIG_STACK_AT)) {
-		void *frames = (u8 *)r + CONFIG(CONFIG_STACK_AT);
-		/* To skip our own frames would save nothing: they are unwound anyway. */
-		long n = bpf_get_stack(ctx, frames, FEW_FRAMES * 8, 0);
-
-		if (UNLIKELY(n == FEW_FRAMES * 8))
-			n = bpf_get_stack(ctx, frames, MAX_FRAMES * 8, 0);
-		r->frames = n < 0 ? n : n / 8;
-	}
-	r->time = bpf_ktime_get_ns();
+	s->frame = 0;
+	if (CONFIG(CONFIG_STACK_AT))
+		r->frames = read_stack((u8 *)r + CONFIG(CONFIG_STACK_AT), ctx);
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+	return true;
 }
 
 INLINE void left(void *ctx)
 {
 	u64 now = bpf_ktime_get_ns();
 	u64 pid_tgid = bpf_get_current_pid_tgid();
+	struct slot *s = slot_of(ctx);
+	struct result *result;
 	struct record *r;
-	u64 retval = 0;
 
+	if (CONFIG(CONFIG_SLOTS) && s->frame == (u64)ctx && returned(ctx, s, now, pid_tgid))
+		return;
 	if (!wanted(pid_tgid))
 		return;
-	r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_RECORD_SIZE), 0);
+	r = bpf_ringbuf_reserve(&events, sizeof(*r) + sizeof(*result), 0);
 	if (UNLIKELY(!r)) {
 		lose_exit(ctx);
 		return;
 	}
 	identify(r, ctx, pid_tgid, KIND_EXIT, entry_lost(ctx));
-	r->time = now;
 	r->frames = control.unsure;
-	if (CONFIG(CONFIG_RETVAL) && CONFIG(CONFIG_COPY_CTX))
-		bpf_probe_read_kernel(&retval, sizeof(retval), ctx + 8 * CONFIG(CONFIG_WORDS));
-	else if (CONFIG(CONFIG_RETVAL))
-		retval = CTX_WORD(ctx, CONFIG_RETVAL_WORD);
-	*(u64 *)(r + 1) = retval;
+	result = (struct result *)(r + 1);
+	result->retval = read_retval(ctx);
+	result->time = now;
+	r->time = now;
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 }
 
@@ -330,6 +436,7 @@ int whoami(void *ctx)
 /* Brings the types that only code uses into the BTF, for the generator. */
 struct {
 	struct record record;
+	struct result result;
 	struct string string;
 	enum kind kind;
 	enum flag flag;

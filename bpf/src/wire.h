@@ -20,6 +20,7 @@ enum limit {
 	STRING_DATA = 124, /* bytes of a string that are copied, its NUL included */
 	MAX_FRAMES = 127,  /* kernel.perf_event_max_stack's default: what the kernel collects */
 	FEW_FRAMES = 48,   /* asked for first: the kernel clears what it does not fill */
+	SLOT_BITS = 12,    /* 2^12 calls under way are remembered in the kernel */
 	CONFIG_MARK = 0x5ca1ab1e00000000ULL, /* see enum config */
 	CONFIG_RETVAL_WORD = 0xf00, /* stands for the number of argument words in a load from ctx */
 };
@@ -27,6 +28,7 @@ enum limit {
 enum kind {
 	KIND_ENTRY = 1,
 	KIND_EXIT = 2,
+	KIND_CALL = 3, /* an entry and its exit in one */
 };
 
 enum flag {
@@ -37,19 +39,38 @@ enum flag {
  * Every record begins so. An entry goes on with `words` argument words, one
  * struct string for each bit in CONFIG_STRINGS, and, where stacks are asked
  * for, u64 frames[MAX_FRAMES] of which the first `frames` are filled. An exit
- * goes on with the return value's word.
+ * goes on with struct result; a call with that, and then with what an entry has.
  */
 struct record {
-	u64 time;     /* ns, CLOCK_MONOTONIC; entry: as late as can be, exit: as early */
+	u64 time;     /* ns, CLOCK_MONOTONIC: of a call's entry; entry: as late as can be, exit: as early */
 	u64 frame;    /* address of the trampoline's argument array: one per live call */
 	u64 pid_tgid; /* tgid in the upper half, in the initial PID namespace */
 	u32 target;   /* index in the plan */
 	u16 cpu;
 	u8 kind;      /* enum kind */
 	u8 flags;     /* enum flag */
-	s64 frames;   /* entry: of the stack, their number, or bpf_get_stack's negative error;
+	s64 frames;   /* entry, call: of the stack, their number, or bpf_get_stack's negative error;
 			 exit: control.unsure */
-	u8 comm[COMM_SIZE]; /* entries only */
+	u8 comm[COMM_SIZE]; /* at the entry; not in an exit */
+};
+
+struct result {
+	u64 retval;
+	u64 time; /* of the exit */
+};
+
+/*
+ * A call under way, whose entry was not sent: the exit sends it all. It is found
+ * by its frame.
+ */
+struct slot {
+	u64 frame;    /* 0: free */
+	u64 time;
+	u64 pid_tgid;
+	u32 target;
+	u32 cpu;
+	u8 comm[COMM_SIZE];
+	u64 words[MAX_WORDS];
 };
 
 struct string {
@@ -63,6 +84,7 @@ struct counters {
 	u64 lost_exits;
 	u64 self;         /* calls of the tracer itself, left out */
 	u64 recursion;    /* left out by our own guard, where the kernel has none */
+	u64 no_exit;      /* whose slot was found by another call with the same frame */
 };
 
 /* One for all programs, written by user space. */
@@ -96,6 +118,7 @@ enum config {
 	CONFIG_WORDS,       /* argument words, at most MAX_WORDS */
 	CONFIG_STRINGS,     /* bit i: word i is a char pointer to be read */
 	CONFIG_STACK_AT,    /* offset of frames[] in the record; 0: no stack */
+	CONFIG_SLOTS,       /* 1: the entry is kept in a slot and sent with the exit */
 	CONFIG_COPY_CTX,    /* 1: this kernel lets programs load few types of ctx; copy its memory */
 	CONFIG_RETVAL,      /* 1: the function returns a value */
 	CONFIG_SELF,        /* the tracer's tgid; 0: its calls are wanted too */

@@ -19,6 +19,14 @@ type Record struct {
 
 const RecordSize = 56
 
+type Result struct {
+	_      structs.HostLayout
+	Retval uint64
+	Time   uint64
+}
+
+const ResultSize = 16
+
 type String struct {
 	_    structs.HostLayout
 	Len  int32
@@ -27,15 +35,29 @@ type String struct {
 
 const StringSize = 128
 
+type Slot struct {
+	_       structs.HostLayout
+	Frame   uint64
+	Time    uint64
+	PidTgid uint64
+	Target  uint32
+	Cpu     uint32
+	Comm    [16]uint8
+	Words   [12]uint64
+}
+
+const SlotSize = 144
+
 type Counters struct {
 	_           structs.HostLayout
 	LostEntries uint64
 	LostExits   uint64
 	Self        uint64
 	Recursion   uint64
+	NoExit      uint64
 }
 
-const CountersSize = 32
+const CountersSize = 40
 
 type Control struct {
 	_             structs.HostLayout
@@ -54,6 +76,7 @@ const ControlSize = 64
 const (
 	KindEntry = 1
 	KindExit  = 2
+	KindCall  = 3
 )
 
 const (
@@ -66,15 +89,16 @@ const (
 	ConfigWords      = 2
 	ConfigStrings    = 3
 	ConfigStackAt    = 4
-	ConfigCopyCtx    = 5
-	ConfigRetval     = 6
-	ConfigSelf       = 7
-	ConfigPids       = 8
-	ConfigComm       = 9
-	ConfigCommLo     = 10
-	ConfigCommHi     = 11
-	ConfigGuard      = 12
-	ConfigTaskTgid   = 13
+	ConfigSlots      = 5
+	ConfigCopyCtx    = 6
+	ConfigRetval     = 7
+	ConfigSelf       = 8
+	ConfigPids       = 9
+	ConfigComm       = 10
+	ConfigCommLo     = 11
+	ConfigCommHi     = 12
+	ConfigGuard      = 13
+	ConfigTaskTgid   = 14
 )
 
 const (
@@ -83,6 +107,7 @@ const (
 	StringData       = 124
 	MaxFrames        = 127
 	FewFrames        = 48
+	SlotBits         = 12
 	ConfigMark       = 6674804268077154304
 	ConfigRetvalWord = 3840
 )

@@ -57,6 +57,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	defer names.Close()
 	session, err := tracer.Load(kernel, p, tracer.Options{
 		Exits:      o.parsedMode != spec.Entry,
+		Calls:      o.parsedMode == spec.Call,
 		Stack:      o.stack,
 		Self:       o.self,
 		Pids:       o.pids,
@@ -309,6 +310,8 @@ func (t *tracing) counts() (*render.End, error) {
 		end.Lost += l.LostEntries + l.LostExits + undecoded[i]
 		end.RecursionMisses += l.RecursionMisses
 		end.Self += l.Self
+		end.NoExit += l.NoExit
+		end.Running += l.Running
 		loss := render.Loss{
 			Target: t.session.Targets()[i], LostEntries: l.LostEntries, LostExits: l.LostExits,
 			RecursionMisses: l.RecursionMisses, Undecoded: undecoded[i],

@@ -8,6 +8,7 @@ import "encoding/binary"
 const (
 	kindEntry     = 1
 	kindExit      = 2
+	kindCall      = 3
 	flagEntryLost = 1
 	commSize      = 16
 	stringData    = 124
@@ -27,6 +28,13 @@ type Entry struct {
 	Stack       bool
 	Frames      []uint64
 	StackErr    int64 // positive
+}
+
+// Call is a record of a whole call: its entry, and what an exit adds.
+type Call struct {
+	Entry
+	ExitTime uint64
+	Retval   uint64
 }
 
 // String is a string as the program copied it: Len counts the NUL.
@@ -54,12 +62,22 @@ type Exit struct {
 }
 
 // Bytes returns the record.
-func (e Entry) Bytes() []byte {
+func (e Entry) Bytes() []byte { return e.appendBody(e.head(kindEntry)) }
+
+// Bytes returns the record.
+func (c Call) Bytes() []byte {
+	return c.appendBody(appendResult(c.head(kindCall), c.Retval, c.ExitTime))
+}
+
+func (e Entry) head(kind byte) []byte {
 	frames := int64(len(e.Frames))
 	if e.StackErr != 0 {
 		frames = -e.StackErr
 	}
-	b := appendRecord(nil, e.Time, e.Frame, e.Pid, e.Tid, e.Target, e.CPU, kindEntry, 0, frames, e.Comm)
+	return appendRecord(nil, e.Time, e.Frame, e.Pid, e.Tid, e.Target, e.CPU, kind, 0, frames, e.Comm)
+}
+
+func (e Entry) appendBody(b []byte) []byte {
 	for _, w := range e.Words {
 		b = binary.LittleEndian.AppendUint64(b, w)
 	}
@@ -86,7 +104,12 @@ func (e Exit) Bytes() []byte {
 		flags = flagEntryLost
 	}
 	b := appendRecord(nil, e.Time, e.Frame, e.Pid, e.Tid, e.Target, e.CPU, kindExit, flags, 0, "")
-	return binary.LittleEndian.AppendUint64(b, e.Retval)
+	return appendResult(b, e.Retval, e.Time)
+}
+
+// appendResult appends struct result.
+func appendResult(b []byte, retval, time uint64) []byte {
+	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(b, retval), time)
 }
 
 // appendRecord appends struct record, member by member.

@@ -12,7 +12,6 @@ import (
 
 	"fgtrace/bpf"
 	"fgtrace/bpf/wire"
-	"fgtrace/tracer/event"
 	"fgtrace/tracer/plan"
 )
 
@@ -26,6 +25,7 @@ type Options struct {
 	TaskTgid int    // offset of tgid in task_struct, in bytes
 
 	Exits      bool // an exit program is attached too
+	Slots      bool // entries are kept until their exits, and sent together
 	BufferSize int  // of the ring buffer, in bytes: a power of two of pages
 }
 
@@ -42,9 +42,9 @@ func (o Options) Constants(index int, t *plan.Target) (entry, exit Constants) {
 		wire.ConfigTarget:   uint64(index),
 		wire.ConfigWords:    uint64(t.Words),
 		wire.ConfigStrings:  stringBits(t),
-		wire.ConfigStackAt:  uint64(shape.StackAt()),
 		wire.ConfigCopyCtx:  0,
 		wire.ConfigRetval:   flag(t.Ret != nil),
+		wire.ConfigSlots:    flag(o.Slots && shape.Strings == 0),
 		wire.ConfigSelf:     uint64(o.Self),
 		wire.ConfigPids:     flag(o.Pids),
 		wire.ConfigComm:     flag(o.Comm != ""),
@@ -52,10 +52,9 @@ func (o Options) Constants(index int, t *plan.Target) (entry, exit Constants) {
 		wire.ConfigTaskTgid: uint64(o.TaskTgid),
 	}
 	common[wire.ConfigCommLo], common[wire.ConfigCommHi] = commWords(o.Comm)
-	entry, exit = Constants{wire.ConfigRecordSize: uint64(shape.EntrySize())}, Constants{wire.ConfigRecordSize: event.ExitSize}
-	for id, value := range common {
-		entry[id], exit[id] = value, value
-	}
+	entry, exit = maps.Clone(common), common
+	entry[wire.ConfigRecordSize], entry[wire.ConfigStackAt] = uint64(shape.EntrySize()), uint64(shape.EntryStackAt())
+	exit[wire.ConfigRecordSize], exit[wire.ConfigStackAt] = uint64(shape.CallSize()), uint64(shape.CallStackAt())
 	return entry, exit
 }
 

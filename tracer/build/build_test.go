@@ -53,7 +53,7 @@ func targets(t *testing.T) []*plan.Target {
 
 // configNames are enum config's, in its order.
 var configNames = []string{
-	"target", "record_size", "words", "strings", "stack_at", "copy_ctx", "retval", "self", "pids", "comm",
+	"target", "record_size", "words", "strings", "stack_at", "slots", "copy_ctx", "retval", "self", "pids", "comm",
 	"comm_lo", "comm_hi", "guard", "task_tgid",
 }
 
@@ -80,20 +80,31 @@ func TestConstants(t *testing.T) {
 	}{
 		"plain": {
 			entry: "record_size=0x160 words=0x5 strings=0x14 retval=0x1", // 56 + 5*8 + 2*128 = 352
-			exit:  "record_size=0x40 words=0x5 strings=0x14 retval=0x1",
+			exit:  "record_size=0x170 words=0x5 strings=0x14 retval=0x1", // 16 more: struct result
 		},
-		"void of nothing": {target: 1, entry: "target=0x1 record_size=0x38", exit: "target=0x1 record_size=0x40"},
+		"void of nothing": {target: 1, entry: "target=0x1 record_size=0x38", exit: "target=0x1 record_size=0x48"},
+		"slots": {
+			options: Options{Slots: true},
+			target:  1,
+			entry:   "target=0x1 record_size=0x38 slots=0x1",
+			exit:    "target=0x1 record_size=0x48 slots=0x1",
+		},
+		"strings are not kept": {
+			options: Options{Slots: true},
+			entry:   "record_size=0x160 words=0x5 strings=0x14 retval=0x1",
+			exit:    "record_size=0x170 words=0x5 strings=0x14 retval=0x1",
+		},
 		"stack": {
 			options: Options{Stack: true},
 			target:  1,
 			entry:   "target=0x1 record_size=0x430 stack_at=0x38",
-			exit:    "target=0x1 record_size=0x40 stack_at=0x38",
+			exit:    "target=0x1 record_size=0x440 stack_at=0x48",
 		},
 		"all": {
 			options: Options{Stack: true, Self: 77, Pids: true, Comm: "ping", Guard: true, TaskTgid: 2468},
 			entry: "record_size=0x558 words=0x5 strings=0x14 stack_at=0x160 retval=0x1 self=0x4d pids=0x1 comm=0x1 " +
 				"comm_lo=0x676e6970 guard=0x1 task_tgid=0x9a4",
-			exit: "record_size=0x40 words=0x5 strings=0x14 stack_at=0x160 retval=0x1 self=0x4d pids=0x1 comm=0x1 " +
+			exit: "record_size=0x568 words=0x5 strings=0x14 stack_at=0x170 retval=0x1 self=0x4d pids=0x1 comm=0x1 " +
 				"comm_lo=0x676e6970 guard=0x1 task_tgid=0x9a4",
 		},
 	} {

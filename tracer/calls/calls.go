@@ -5,7 +5,7 @@ import "fgtrace/tracer/event"
 
 // Call is one call of a traced function. What was read at entry is a copy.
 type Call struct {
-	ID       uint64 // from 1, in order of entry
+	ID       uint64 // from 1, in the order in which calls became known
 	Target   int
 	Pid, Tid uint32
 	CPU      uint16 // of the entry; of the exit if there was none
@@ -103,6 +103,29 @@ func (a *Assembler) same(c *Call, r *event.Record) bool {
 		return false
 	}
 	return a.Missed == nil || r.Time-c.Entry < missable || !a.Missed(c.Target, c.Entry)
+}
+
+// Whole takes a call that came as one record, and returns it with words and
+// strings that are valid as long as the record's are. It is to be given back by
+// Release. A call whose entry may be another's has no Entered.
+func (a *Assembler) Whole(r *event.Record) *Call {
+	if a.open.used > 0 {
+		if old := a.open.take(r.Frame); old != nil {
+			a.counts.NoExit++
+			a.Release(old)
+		}
+	}
+	c := a.get()
+	c.Target, c.Pid, c.Tid, c.CPU, c.ExitCPU, c.Comm = r.Target, r.Pid, r.Tid, r.CPU, r.CPU, r.Comm
+	c.Entry, c.Exit, c.Entered = r.Time, r.ExitTime, true
+	c.Words, c.Strings, c.Retval = r.Words, r.Strings, [8]byte(r.Retval)
+	c.Stack = nil
+	if r.ExitTime-r.Time >= missable && a.Missed != nil && a.Missed(r.Target, r.Time) {
+		c.Entered = false
+		a.counts.NoEntry++
+		a.counts.NoExit++
+	}
+	return c
 }
 
 // Open returns the number of calls that have not returned.

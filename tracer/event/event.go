@@ -20,10 +20,16 @@ type Shape struct {
 const wordSize = 8
 
 // ExitSize is the size of every exit record in bytes.
-const ExitSize = wire.RecordSize + wordSize
+const ExitSize = wire.RecordSize + wire.ResultSize
 
 // EntrySize returns the size of an entry record in bytes.
-func (s Shape) EntrySize() int {
+func (s Shape) EntrySize() int { return wire.RecordSize + s.bodySize() }
+
+// CallSize returns the size of a call's record in bytes. A shape with strings
+// has none.
+func (s Shape) CallSize() int { return ExitSize + s.bodySize() }
+
+func (s Shape) bodySize() int {
 	size := s.framesAt()
 	if s.Stack {
 		size += wire.MaxFrames * wordSize
@@ -31,23 +37,35 @@ func (s Shape) EntrySize() int {
 	return size
 }
 
-// StackAt returns the offset of the stack in an entry record, 0 if it has none.
-func (s Shape) StackAt() int {
+// EntryStackAt returns the offset of the stack in an entry record, 0 if it has
+// none.
+func (s Shape) EntryStackAt() int {
 	if !s.Stack {
 		return 0
 	}
-	return s.framesAt()
+	return wire.RecordSize + s.framesAt()
 }
 
-func (s Shape) stringsAt() int { return wire.RecordSize + s.Words*wordSize }
+// CallStackAt returns the offset of the stack in a call's record, 0 if it has
+// none.
+func (s Shape) CallStackAt() int {
+	if !s.Stack {
+		return 0
+	}
+	return ExitSize + s.framesAt()
+}
+
+// stringsAt and framesAt are offsets behind what the kind of record begins with.
+func (s Shape) stringsAt() int { return s.Words * wordSize }
 func (s Shape) framesAt() int  { return s.stringsAt() + s.Strings*wire.StringSize }
 
-// Kind tells an entry from an exit.
+// Kind tells an entry from an exit, and both from a whole call.
 type Kind uint8
 
 const (
 	Entry Kind = wire.KindEntry
 	Exit  Kind = wire.KindExit
+	Call  Kind = wire.KindCall
 )
 
 // Record is one decoded record.
@@ -55,20 +73,21 @@ type Record struct {
 	Kind      Kind
 	EntryLost bool   // of an exit: its entry found no room in the ring buffer
 	Target    int    // index in the plan
-	Time      uint64 // ns, CLOCK_MONOTONIC, taken in the program
+	Time      uint64 // ns, CLOCK_MONOTONIC, taken in the program; of a call: of its entry
 	Frame     uint64 // identity of the call while it lives
 	Pid, Tid  uint32 // tgid and pid of the kernel
-	CPU       uint16
+	CPU       uint16 // of a call: of its entry
 
-	// Of an entry.
+	// Of an entry and of a call.
 	Comm     [wire.CommSize]byte // padded with NUL
 	Words    []byte              // argument words
 	Strings  []byte              // wire.StringSize bytes each: see String
 	Frames   []byte              // 8 bytes a return address, innermost first
 	StackErr int                 // errno of the stack that could not be had, or 0
 
-	// Of an exit: the word that holds the return value.
-	Retval []byte
+	// Of an exit and of a call.
+	Retval   []byte // the word that holds the return value
+	ExitTime uint64 // as Time
 	// Of an exit: entries were lost up to this time, in ns, and not of all of
 	// them is it known whose they were. 0: it is.
 	Unsure uint64
@@ -88,7 +107,19 @@ func Decode(raw []byte, shapes []Shape, r *Record) error {
 	r.Target = int(target)
 	switch r.Kind = head.kind(); r.Kind {
 	case Entry:
-		return r.decodeEntry(raw, head, &shapes[target])
+		if size := shapes[target].EntrySize(); len(raw) < size {
+			return fmt.Errorf("decode entry: %d bytes of %d", len(raw), size)
+		}
+		r.decodeHeader(head)
+		r.Retval, r.ExitTime = nil, 0
+		return r.decodeBody(raw[wire.RecordSize:], head, &shapes[target])
+	case Call:
+		if size := shapes[target].CallSize(); len(raw) < size {
+			return fmt.Errorf("decode call: %d bytes of %d", len(raw), size)
+		}
+		r.decodeHeader(head)
+		r.decodeResult((*result)(raw[wire.RecordSize:]))
+		return r.decodeBody(raw[ExitSize:], head, &shapes[target])
 	case Exit:
 		return r.decodeExit(raw, head)
 	}
@@ -120,34 +151,41 @@ func (r *Record) decodeHeader(h *header) {
 	r.Pid, r.Tid = uint32(pidTgid>>32), uint32(pidTgid)
 }
 
+// result is struct result of wire.h.
+type result [wire.ResultSize]byte
+
+// resultAt has the offsets of a result's parts.
+var resultAt *wire.Result
+
+func (r *Record) decodeResult(raw *result) {
+	r.Retval = raw[unsafe.Offsetof(resultAt.Retval):][:wordSize]
+	r.ExitTime = binary.LittleEndian.Uint64(raw[unsafe.Offsetof(resultAt.Time):])
+}
+
 func (r *Record) decodeExit(raw []byte, h *header) error {
 	if len(raw) < ExitSize {
 		return fmt.Errorf("decode exit: %d bytes of %d", len(raw), ExitSize)
 	}
 	r.decodeHeader(h)
-	r.Retval = raw[wire.RecordSize:ExitSize]
+	r.decodeResult((*result)(raw[wire.RecordSize:]))
 	r.Unsure = uint64(h.frames())
 	r.Words, r.Strings, r.Frames, r.StackErr = nil, nil, nil, 0
 	return nil
 }
 
-func (r *Record) decodeEntry(raw []byte, h *header, shape *Shape) error {
-	if len(raw) < shape.EntrySize() {
-		return fmt.Errorf("decode entry: %d bytes of %d", len(raw), shape.EntrySize())
-	}
-	r.decodeHeader(h)
+// decodeBody reads what an entry brings with it, which raw has in full.
+func (r *Record) decodeBody(raw []byte, h *header, shape *Shape) error {
 	r.Comm = [wire.CommSize]byte(h[unsafe.Offsetof(at.Comm):])
-	stringsAt := shape.stringsAt()
-	framesAt := shape.framesAt()
-	r.Words, r.Strings = raw[wire.RecordSize:stringsAt], raw[stringsAt:framesAt]
-	r.Frames, r.StackErr, r.Retval = nil, 0, nil
+	stringsAt, framesAt := shape.stringsAt(), shape.framesAt()
+	r.Words, r.Strings = raw[:stringsAt], raw[stringsAt:framesAt]
+	r.Frames, r.StackErr, r.Unsure = nil, 0, 0
 	if !shape.Stack {
 		return nil
 	}
 	frames := h.frames()
 	switch {
 	case frames > wire.MaxFrames:
-		return fmt.Errorf("decode entry: %d frames", frames)
+		return fmt.Errorf("decode stack: %d frames", frames)
 	case frames < 0:
 		r.StackErr = int(-frames)
 	default:

@@ -77,13 +77,32 @@ var shapeTests = map[string]struct {
 			Time: 0x1122334455667788, Frame: 0xffffc90000123e48, Pid: 4242, Tid: 4243, Target: 1, CPU: 258,
 			Retval: 0xfffffffffffffffe,
 		}.Bytes(),
-		want: Record{Kind: Exit, Retval: []byte{0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}},
+		want: Record{
+			Kind: Exit, Retval: []byte{0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, ExitTime: 0x1122334455667788,
+		},
 	},
 	"exit entry lost": {
 		raw: wiretest.Exit{
 			Time: 0x1122334455667788, Frame: 0xffffc90000123e48, Pid: 4242, Tid: 4243, Target: 1, CPU: 258, EntryLost: true,
 		}.Bytes(),
-		want: Record{Kind: Exit, EntryLost: true, Retval: make([]byte, 8)},
+		want: Record{Kind: Exit, EntryLost: true, Retval: make([]byte, 8), ExitTime: 0x1122334455667788},
+	},
+	"call": {
+		raw:  wiretest.Call{Entry: entry, Retval: 2, ExitTime: 0x1122334455667799}.Bytes(),
+		want: Record{Kind: Call, Words: []byte{}, Strings: []byte{}, Retval: []byte{2, 0, 0, 0, 0, 0, 0, 0}, ExitTime: 0x1122334455667799},
+	},
+	"call words stack": {
+		shape: Shape{Words: 1, Stack: true},
+		raw: wiretest.Call{
+			Entry: with(entry, func(e *wiretest.Entry) {
+				e.Words, e.Stack, e.Frames = []uint64{7}, true, []uint64{0xffffffff81000005}
+			}),
+			ExitTime: 0x1122334455667799,
+		}.Bytes(),
+		want: Record{
+			Kind: Call, Words: []byte{7, 0, 0, 0, 0, 0, 0, 0}, Strings: []byte{}, Frames: []byte{5, 0, 0, 0x81, 0xff, 0xff, 0xff, 0xff},
+			Retval: make([]byte, 8), ExitTime: 0x1122334455667799,
+		},
 	},
 }
 
@@ -95,10 +114,12 @@ func TestDecode(t *testing.T) {
 			want.Pid, want.Tid, want.CPU = 4242, 4243, 258
 			if want.Kind == 0 {
 				want.Kind = Entry
+			}
+			if want.Kind != Exit {
 				copy(want.Comm[:], entry.Comm)
 			}
 			// What an earlier record left behind must not show.
-			got := Record{StackErr: 1, EntryLost: true, Words: []byte{9}, Strings: []byte{9}, Frames: []byte{9}, Retval: []byte{9}}
+			got := Record{StackErr: 1, EntryLost: true, ExitTime: 9, Unsure: 9, Words: []byte{9}, Strings: []byte{9}, Frames: []byte{9}, Retval: []byte{9}}
 			shapes := []Shape{{}, test.shape}
 			if err := Decode(test.raw, shapes, &got); err != nil {
 				t.Fatal(err)
@@ -133,14 +154,15 @@ func TestDecodeErrors(t *testing.T) {
 	}{
 		"empty":             {nil, "decode record: 0 bytes, less than any"},
 		"half a record":     {make([]byte, 55), "decode record: 55 bytes, less than any"},
-		"half an exit":      {wiretest.Exit{}.Bytes()[:63], "decode exit: 63 bytes of 64"},
+		"half an exit":      {wiretest.Exit{}.Bytes()[:71], "decode exit: 71 bytes of 72"},
 		"no such target":    {wiretest.Exit{Target: 1}.Bytes(), "decode record: target 1 of 1"},
 		"target of 32 bits": {wiretest.Exit{Target: 1<<32 - 1}.Bytes(), "decode record: target 4294967295 of 1"},
 		"kind 0":            {kind(0), "decode record: kind 0"},
-		"kind 3":            {kind(3), "decode record: kind 3"},
+		"kind 4":            {kind(4), "decode record: kind 4"},
+		"half a call":       {kind(3), "decode call: 72 bytes of 1088"},
 		"no room for stack": {entryBytes(0), "decode entry: 64 bytes of 1072"},
 		"127 frames":        {stack(127), ""},
-		"128 frames":        {stack(128), "decode entry: 128 frames"},
+		"128 frames":        {stack(128), "decode stack: 128 frames"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := ""
@@ -199,8 +221,12 @@ func TestSizes(t *testing.T) {
 		{"exit", ExitSize, len(wiretest.Exit{}.Bytes())},
 		{"entry", Shape{}.EntrySize(), len(entry.Bytes())},
 		{"largest entry", Shape{Words: 12, Strings: 12, Stack: true}.EntrySize(), 56 + 12*8 + 12*128 + 127*8},
-		{"stack behind all else", Shape{Words: 3, Strings: 2, Stack: true}.StackAt(), 56 + 3*8 + 2*128},
-		{"no stack", Shape{Words: 3, Strings: 2}.StackAt(), 0},
+		{"call", Shape{}.CallSize(), len(wiretest.Call{}.Bytes())},
+		{"largest call", Shape{Words: 12, Stack: true}.CallSize(), 56 + 16 + 12*8 + 127*8},
+		{"stack of an entry", Shape{Words: 3, Strings: 2, Stack: true}.EntryStackAt(), 56 + 3*8 + 2*128},
+		{"stack of a call", Shape{Words: 3, Stack: true}.CallStackAt(), 56 + 16 + 3*8},
+		{"no stack of an entry", Shape{Words: 3, Strings: 2}.EntryStackAt(), 0},
+		{"no stack of a call", Shape{Words: 3}.CallStackAt(), 0},
 	} {
 		if test.got != test.want {
 			t.Errorf("%s: %d bytes, want %d", test.what, test.got, test.want)
@@ -262,10 +288,10 @@ func FuzzDecode(f *testing.F) {
 				t.Fatal("a slice lies outside of the record")
 			}
 		}
+		if r.Kind != Entry && len(r.Retval) != 8 {
+			t.Fatalf("%d bytes of return value", len(r.Retval))
+		}
 		if r.Kind == Exit {
-			if len(r.Retval) != 8 {
-				t.Fatalf("%d bytes of return value", len(r.Retval))
-			}
 			return
 		}
 		if len(r.Words) != 8*shape.Words || len(r.Strings) != wire.StringSize*shape.Strings || len(r.Frames)%8 != 0 {

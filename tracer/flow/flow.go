@@ -68,10 +68,13 @@ func (f *Flow) Record(raw []byte) bool {
 		f.undecoded[r.Target]++
 		return true
 	}
-	if r.Kind == event.Entry {
+	switch r.Kind {
+	case event.Entry:
 		f.entry(r)
-	} else {
+	case event.Exit:
 		f.exit(r)
+	case event.Call:
+		f.call(r)
 	}
 	return !f.full()
 }
@@ -111,6 +114,15 @@ func (f *Flow) exit(r *event.Record) {
 	f.assembler.Release(c)
 }
 
+func (f *Flow) call(r *event.Record) {
+	c := f.assembler.Whole(r)
+	if c.Entered {
+		f.findChain(c, r)
+		f.emit(render.Call, c)
+	}
+	f.assembler.Release(c)
+}
+
 func (f *Flow) emit(kind render.Kind, c *calls.Call) {
 	// An event of its own would be an allocation a call.
 	e := &f.event
@@ -123,12 +135,13 @@ func (f *Flow) emit(kind render.Kind, c *calls.Call) {
 // Start appends the output's beginning.
 func (f *Flow) Start(s *render.Start) { f.out = f.renderer.AppendStart(f.out, s) }
 
-// Finish completes the counts that the flow knows, and appends the output's end.
+// Finish adds the counts that the flow knows, and appends the output's end.
 func (f *Flow) Finish(e *render.End) {
 	counts := f.assembler.Counts()
 	e.Events = f.events
-	e.NoEntry, e.NoExit = counts.NoEntry, counts.NoExit
-	e.Running = uint64(f.assembler.Open())
+	e.NoEntry += counts.NoEntry
+	e.NoExit += counts.NoExit
+	e.Running += uint64(f.assembler.Open())
 	f.out = f.renderer.AppendEnd(f.out, e)
 }
 

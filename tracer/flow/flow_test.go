@@ -75,8 +75,8 @@ func options(tb testing.TB, mode spec.Mode) Options {
 	return o
 }
 
-// record makes one of "entry 0 f1", "exit 0 f1": kind, target, frame, and an
-// optional "lost".
+// record makes one of "entry 0 f1", "exit 0 f1", "call 0 f1": kind, target, frame,
+// and an optional "lost".
 func record(tb testing.TB, text string) []byte {
 	tb.Helper()
 	var kind, lost string
@@ -92,6 +92,9 @@ func record(tb testing.TB, text string) []byte {
 	if target == 1 {
 		e.Strings = []wiretest.String{wiretest.Text("lo")}
 	}
+	if kind == "call" {
+		return wiretest.Call{Entry: e, ExitTime: 20}.Bytes()
+	}
 	return e.Bytes()
 }
 
@@ -105,6 +108,40 @@ func run(tb testing.TB, f *Flow, records string) string {
 	}
 	f.Finish(&render.End{})
 	return string(f.Take())
+}
+
+// TestWholeCalls mixes calls of one record with those of two.
+func TestWholeCalls(t *testing.T) {
+	const records = "call 0 f1; entry 0 f1; call 0 f2; exit 0 f1; call 0 f1; entry 0 f3; call 0 f3"
+	const want = `
+call f0#1
+call f0#3
+call f0#2
+call f0#4
+call f0#6
+end events=5 noentry=0 noexit=1 running=0
+`
+	if diff := cmp.Diff(strings.TrimPrefix(want, "\n"), run(t, New(options(t, spec.Call)), records)); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+}
+
+// TestMissedWholeCall covers a call that may be two: its entry of one and its
+// exit of another.
+func TestMissedWholeCall(t *testing.T) {
+	o := options(t, spec.Call)
+	o.Missed = func(target int, since uint64) bool { return target == 0 && since == 10 }
+	f := New(o)
+	short := wiretest.Call{Entry: wiretest.Entry{Time: 10, Frame: 1, Words: []uint64{1}}, ExitTime: 10_009}
+	long := short
+	long.ExitTime = 10_010
+	f.Record(long.Bytes())
+	f.Record(short.Bytes())
+	f.Finish(&render.End{NoEntry: 10, Running: 20})
+	const want = "call f0#2\nend events=1 noentry=11 noexit=1 running=20\n"
+	if diff := cmp.Diff(want, string(f.Take())); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
 }
 
 func TestModes(t *testing.T) {
