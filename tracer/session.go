@@ -52,12 +52,12 @@ type Session struct {
 	control  *ebpf.Memory
 	// controlBase and slotsBase are where variables are in that memory.
 	controlBase, slotsBase int64
-	ring        *ring
-	backend     backend
-	missed      missWatch
-	modules     moduleBTF
-	others      []int // descriptors
-	progress    func(phase string, done, total int)
+	ring                   *ring
+	backend                backend
+	missed                 missWatch
+	modules                moduleBTF
+	others                 []int // descriptors
+	progress               func(phase string, done, total int)
 }
 
 // collection holds the programs as the object has them.
