@@ -19,6 +19,18 @@ type Arch struct {
 	// only the range is certain.
 	PatchSpan uint64
 
+	// Regs is where struct pt_regs has what a probe reads.
+	Regs Regs
+
+	// ProbeStacks tells that a stack taken by a probe at a function's entry has
+	// its caller. On arm64 that is in a register only, and the kernel leaves it
+	// out.
+	ProbeStacks bool
+
+	// PatchSites are the bytes that an instruction which ftrace may have patched
+	// begins with, unpatched and patched, and how to compare them: see Patchable.
+	PatchSites []PatchSite
+
 	// PerCPUPreemptCount tells that the preempt count is a per-CPU variable;
 	// elsewhere it is in the task's thread_info.
 	PerCPUPreemptCount bool
@@ -28,6 +40,45 @@ type Arch struct {
 	DirectCallsSince string
 }
 
+// Regs holds offsets in struct pt_regs, in bytes.
+type Regs struct {
+	Args       []int // of the ArgRegisters, in order
+	Retval, SP int
+
+	// StackArgs is where the arguments are that don't fit in registers, from the
+	// stack pointer at the entry on.
+	StackArgs int
+}
+
+// PatchSite is an instruction that ftrace puts where it patches a function.
+type PatchSite struct{ Bytes, Mask []byte }
+
+// Patchable tells whether a function that begins with code may be one that
+// ftrace patches: whether the instruction is there that it patches, or one that
+// it put there. code should have PatchSpan bytes and those of an instruction.
+func (a Arch) Patchable(code []byte) bool {
+	for at := 0; at < int(a.PatchSpan) && at < len(code); at += 4 {
+		for _, site := range a.PatchSites {
+			if site.at(code[at:]) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func (p PatchSite) at(code []byte) bool {
+	if len(code) < len(p.Bytes) {
+		return false
+	}
+	for i, b := range p.Bytes {
+		if (code[i]^b)&p.Mask[i] != 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // AMD64 is x86-64. The patched call is 5 bytes, endbr64 4.
 func AMD64() Arch {
 	return Arch{
@@ -35,6 +86,14 @@ func AMD64() Arch {
 		ArgRegisters:       6,
 		PatchSpan:          9,
 		PerCPUPreemptCount: true,
+		// arch/x86/include/uapi/asm/ptrace.h
+		Regs:        Regs{Args: []int{112, 104, 96, 88, 72, 64}, Retval: 80, SP: 152, StackArgs: 8},
+		ProbeStacks: true,
+		PatchSites: []PatchSite{
+			{[]byte{0x0f, 0x1f, 0x44, 0x00, 0x00}, []byte{0xff, 0xff, 0xff, 0xff, 0xff}}, // nopl 0(%rax,%rax,1)
+			{[]byte{0xe8}, []byte{0xff}}, // call
+			{[]byte{0xe9}, []byte{0xff}}, // jmp
+		},
 	}
 }
 
@@ -42,9 +101,15 @@ func AMD64() Arch {
 // mov x9, x30; bl), behind a bti where there is one, and behind a paciasp.
 func ARM64() Arch {
 	return Arch{
-		Name:             "arm64",
-		ArgRegisters:     8,
-		PatchSpan:        16,
+		Name:         "arm64",
+		ArgRegisters: 8,
+		PatchSpan:    16,
+		// arch/arm64/include/asm/ptrace.h
+		Regs: Regs{Args: []int{0, 8, 16, 24, 32, 40, 48, 56}, Retval: 0, SP: 248},
+		PatchSites: []PatchSite{
+			{[]byte{0x1f, 0x20, 0x03, 0xd5}, []byte{0xff, 0xff, 0xff, 0xff}}, // nop
+			{[]byte{0xe9, 0x03, 0x1e, 0xaa}, []byte{0xff, 0xff, 0xff, 0xff}}, // mov x9, x30
+		},
 		DirectCallsSince: "6.4",
 	}
 }

@@ -17,10 +17,13 @@ var object []byte
 
 // Names of the programs and maps in the object.
 const (
-	ProgEntry  = "on_entry"
-	ProgExit   = "on_exit"
-	ProgFork   = "on_fork"
-	ProgWhoami = "whoami"
+	ProgEntry   = "on_entry"
+	ProgExit    = "on_exit"
+	ProgSession = "on_session"
+	ProgProbe   = "on_probe"
+	ProgFork    = "on_fork"
+	ProgWhoami  = "whoami"
+	ProgPeek    = "peek"
 
 	MapEvents  = "events"
 	MapCounts  = "counts"

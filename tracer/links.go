@@ -3,6 +3,7 @@ package tracer
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/cilium/ebpf"
@@ -15,15 +16,19 @@ import (
 )
 
 // backend is a way of attaching to functions. It reports targets that the
-// kernel refuses by Session.refuse and goes on without them.
+// kernel refuses by Session.refuse, or hands them back, and goes on without them.
+// Targets are given by their indices.
 type backend interface {
-	// load makes the programs of all targets.
+	name() string
+	// load makes the programs of all its targets.
 	load(build.Options) error
-	// attach attaches the targets to keep.
-	attach(keep map[*plan.Target]bool) error
-	attached() []*plan.Target
-	// misses adds what the kernel left out, by target.
-	misses(losses []Loss) error
+	// attach attaches the targets to keep. Those left over are for another
+	// backend to try.
+	attach(keep map[*plan.Target]bool) (leftOver []int, err error)
+	attached() []int
+	// misses adds what the kernel left out, by target; shared is what can't be
+	// told by target.
+	misses(losses []Loss) (shared uint64, err error)
 	// missed returns how many runs of a target's programs the kernel left out.
 	missed(target int) (entries, exits uint64, err error)
 	close()
@@ -33,6 +38,7 @@ type backend interface {
 // function and side, fentry and fexit.
 type links struct {
 	session *Session
+	indices []int
 	targets []linked // by index of target; those that were refused are empty
 }
 
@@ -43,11 +49,22 @@ type linked struct {
 	fds    []int
 }
 
-func newLinks(s *Session) *links { return &links{session: s, targets: make([]linked, len(s.targets))} }
+func newLinks(s *Session, indices []int) *links {
+	return &links{session: s, indices: indices, targets: make([]linked, len(s.targets))}
+}
+
+func (l *links) name() string {
+	if l.session.opts.Exits {
+		return "fentry and fexit links"
+	}
+	return "fentry links"
+}
 
 func (l *links) load(o build.Options) error {
-	for i, t := range l.session.targets {
-		l.session.progress("loading", i, len(l.session.targets))
+	for n, i := range l.indices {
+		t := l.session.targets[i]
+		l.session.progress("loading", n, len(l.indices))
+		l.session.shapes[i] = t.Shape(o.Stack)
 		entry, exit := o.Constants(i, t)
 		sides := []struct {
 			name      string
@@ -108,9 +125,9 @@ func (s *Session) loadTracing(t *plan.Target, name string, at ebpf.AttachType, c
 	return ebpf.NewProgramFromFD(fd)
 }
 
-func (l *links) attach(keep map[*plan.Target]bool) error {
-	for i := range l.targets {
-		l.session.progress("attaching", i, len(l.targets))
+func (l *links) attach(keep map[*plan.Target]bool) (leftOver []int, err error) {
+	for n, i := range l.indices {
+		l.session.progress("attaching", n, len(l.indices))
 		linked := &l.targets[i]
 		if linked.target == nil {
 			continue
@@ -123,7 +140,7 @@ func (l *links) attach(keep map[*plan.Target]bool) error {
 			fd, err := bpfsys.AttachTracing(prog.FD())
 			if err != nil {
 				if !isRefusal(err) {
-					return explain(fmt.Errorf("attach to %s: %w", linked.target.Func, err))
+					return nil, explain(fmt.Errorf("attach to %s: %w", linked.target.Func, err))
 				}
 				l.session.refuse(linked.target, refusalReason(linked.target, l.session.kernel.Arch, err))
 				linked.close()
@@ -132,28 +149,22 @@ func (l *links) attach(keep map[*plan.Target]bool) error {
 			linked.fds = append(linked.fds, fd)
 		}
 	}
-	return nil
+	return nil, nil
 }
 
-func (l *links) attached() []*plan.Target {
-	var targets []*plan.Target
-	for _, t := range l.targets {
-		if t.target != nil {
-			targets = append(targets, t.target)
-		}
-	}
-	return targets
+func (l *links) attached() []int {
+	return slices.DeleteFunc(slices.Clone(l.indices), func(i int) bool { return l.targets[i].target == nil })
 }
 
-func (l *links) misses(losses []Loss) error {
-	for i := range l.targets {
+func (l *links) misses(losses []Loss) (shared uint64, err error) {
+	for _, i := range l.indices {
 		entries, exits, err := l.missed(i)
 		if err != nil {
-			return err
+			return 0, err
 		}
 		losses[i].RecursionMisses += entries + exits
 	}
-	return nil
+	return 0, nil
 }
 
 func (l *links) missed(target int) (entries, exits uint64, err error) {
@@ -181,7 +192,7 @@ func (l *links) close() {
 	slots := make(chan struct{}, 64)
 	var mu sync.Mutex
 	done := 0
-	for i := range l.targets {
+	for _, i := range l.indices {
 		if l.targets[i].target == nil {
 			continue
 		}
@@ -194,7 +205,7 @@ func (l *links) close() {
 			mu.Lock()
 			defer mu.Unlock()
 			done++
-			l.session.progress("detaching", done, len(l.targets))
+			l.session.progress("detaching", done, len(l.indices))
 		}()
 	}
 	wg.Wait()

@@ -20,7 +20,7 @@ type misses struct {
 // both reads the counters at most once a drain, as a call only asks that took
 // long enough for it to matter. They are read behind all records of the drain,
 // so that they know of all that was left out before those.
-func (w *missWatch) both(b backend, target int, since uint64) bool {
+func (w *missWatch) both(missed func(target int) (entries, exits uint64, err error), target int, since uint64) bool {
 	m := w.targets[target]
 	if m == nil {
 		m = &misses{}
@@ -31,7 +31,7 @@ func (w *missWatch) both(b backend, target int, since uint64) bool {
 	}
 	if m.drain != w.drains {
 		m.drain = w.drains
-		entries, exits, err := b.missed(target)
+		entries, exits, err := missed(target)
 		now, clockErr := monotonic()
 		if err != nil || clockErr != nil {
 			return true // not known: better no duration than a wrong one

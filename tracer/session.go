@@ -32,7 +32,8 @@ type Options struct {
 	Pids       []int // show only calls of these processes; none: all
 	Command    bool  // show only calls of what Follow starts; adds to Pids
 	Comm       string
-	BufferSize int // of the ring buffer, in bytes: a power of two of pages
+	Backend    string // one of Backends; "": the best that the kernel has
+	BufferSize int    // of the ring buffer, in bytes: a power of two of pages
 
 	// Progress, if not nil, is called as a phase goes on: "loading", 37, 120.
 	Progress func(phase string, done, total int)
@@ -50,14 +51,16 @@ type Session struct {
 	programs collection
 	maps     map[string]*ebpf.Map
 	control  *ebpf.Memory
-	// controlBase and slotsBase are where variables are in that memory.
-	controlBase, slotsBase int64
-	ring                   *ring
-	backend                backend
-	missed                 missWatch
-	modules                moduleBTF
-	others                 []int // descriptors
-	progress               func(phase string, done, total int)
+	// Where variables are in that memory.
+	controlBase, slotsBase, peekedBase int64
+	ring                               *ring
+	build                              build.Options
+	backends                           []backend
+	peeker                             int // descriptor of the program that reads kernel memory; -1: not loaded
+	missed                             missWatch
+	modules                            moduleBTF
+	others                             []int // descriptors
+	progress                           func(phase string, done, total int)
 }
 
 // collection holds the programs as the object has them.
@@ -70,13 +73,11 @@ type collection struct {
 // kernel refuses are left out: see Refused. Close the session in any case.
 func Load(k *plan.Kernel, p *plan.Plan, opts Options) (*Session, error) {
 	// The plan may still lose targets; the numbers of those here stay.
-	s := &Session{kernel: k, opts: opts, targets: slices.Clone(p.Targets), progress: opts.Progress}
+	s := &Session{kernel: k, opts: opts, targets: slices.Clone(p.Targets), progress: opts.Progress, peeker: -1}
 	if s.progress == nil {
 		s.progress = func(string, int, int) {}
 	}
-	for _, t := range p.Targets {
-		s.shapes = append(s.shapes, t.Shape(opts.Stack))
-	}
+	s.shapes = make([]event.Shape, len(s.targets))
 	if err := s.load(); err != nil {
 		s.Close()
 		return nil, err
@@ -100,6 +101,8 @@ func (s *Session) load() error {
 		Exits:      s.opts.Exits,
 		BufferSize: s.opts.BufferSize,
 	}
+	o.Kfuncs.IsReturn, _ = s.kernel.Types.FindFunc("bpf_session_is_return")
+	o.Kfuncs.Cookie, _ = s.kernel.Types.FindFunc("bpf_session_cookie")
 	mapSpecs, err := o.Maps(spec, len(s.targets))
 	if err != nil {
 		return err
@@ -120,7 +123,11 @@ func (s *Session) load() error {
 	if !ok {
 		return fmt.Errorf("map calls under way: the object has none")
 	}
-	s.controlBase, s.slotsBase = int64(control.Offset), int64(slots.Offset)
+	peeked, ok := spec.Variables["peeked"]
+	if !ok {
+		return fmt.Errorf("map kernel memory: the object has none")
+	}
+	s.controlBase, s.slotsBase, s.peekedBase = int64(control.Offset), int64(slots.Offset), int64(peeked.Offset)
 	if s.control, err = s.maps[bpf.MapControl].Memory(); err != nil {
 		return fmt.Errorf("map control word: %w", err)
 	}
@@ -137,8 +144,67 @@ func (s *Session) load() error {
 			return err
 		}
 	}
-	s.backend = newLinks(s)
-	return s.backend.load(o)
+	return s.loadBackends(o)
+}
+
+// loadBackends chooses the ways of attaching: one program for many functions
+// where there are many and the kernel has such programs, else links.
+func (s *Session) loadBackends(o build.Options) error {
+	s.build = o
+	rest := make([]int, len(s.targets))
+	for i := range rest {
+		rest[i] = i
+	}
+	for _, w := range ways() {
+		if s.opts.Stack && !w.stacks(s.kernel.Arch) {
+			if s.opts.Backend == w.name {
+				return fmt.Errorf("attach by %s: on %s its stacks lack the traced function's caller", w.name, s.kernel.Arch.Name)
+			}
+			continue
+		}
+		many := slices.DeleteFunc(slices.Clone(rest), func(i int) bool {
+			t := s.targets[i]
+			return !takesMany(t) || !w.takes(t)
+		})
+		switch {
+		case s.opts.Backend == w.name:
+		case s.opts.Backend != "" || len(many) < massFrom:
+			continue
+		}
+		m := newMass(s, w, many)
+		err := m.load(o)
+		switch {
+		case err == nil:
+			s.backends = append(s.backends, m)
+			rest = slices.DeleteFunc(rest, func(i int) bool { return slices.Contains(many, i) })
+			continue
+		case !isUnsupported(err) || s.opts.Backend != "":
+			m.close()
+			return explain(err)
+		}
+		m.close()
+	}
+	if s.opts.Backend != "" && s.opts.Backend != BackendLinks && len(rest) > 0 {
+		for _, i := range rest {
+			s.refuse(s.targets[i], s.opts.Backend+" can't attach to it")
+		}
+		return nil
+	}
+	l := newLinks(s, rest)
+	s.backends = append(s.backends, l)
+	return l.load(o)
+}
+
+// BackendLinks is the name of the backend that every kernel has.
+const BackendLinks = "links"
+
+// Backends returns the names that Options.Backend may have.
+func Backends() []string {
+	names := []string{BackendLinks}
+	for _, w := range ways() {
+		names = append(names, w.name)
+	}
+	return names
 }
 
 func (s *Session) filtersPids() bool { return s.opts.Command || len(s.opts.Pids) > 0 }
@@ -242,17 +308,55 @@ func (s *Session) Attach(p *plan.Plan) error {
 	for _, t := range p.Targets {
 		keep[t] = true
 	}
-	return s.backend.attach(keep)
+	var leftOver []int
+	for i := 0; i < len(s.backends); i++ {
+		refused, err := s.backends[i].attach(keep)
+		if err != nil {
+			return err
+		}
+		leftOver = append(leftOver, refused...)
+	}
+	if len(leftOver) == 0 {
+		return nil
+	}
+	// Links take more functions, or say why not.
+	l := newLinks(s, leftOver)
+	s.backends = append(s.backends, l)
+	if err := l.load(s.build); err != nil {
+		return err
+	}
+	_, err := l.attach(keep)
+	return err
 }
 
 // Targets returns the plan's targets at the time of Load: what records refer to.
 func (s *Session) Targets() []*plan.Target { return s.targets }
 
-// Shapes returns the layouts of the targets' records.
+// Shapes returns the layouts of the targets' records, once they are attached.
 func (s *Session) Shapes() []event.Shape { return s.shapes }
 
-// Attached returns the targets that are traced.
-func (s *Session) Attached() []*plan.Target { return s.backend.attached() }
+// Attachment is a target that is traced, and the name of its backend.
+type Attachment struct {
+	Target  *plan.Target
+	Backend string
+}
+
+// Attached returns the targets that are traced, in the plan's order.
+func (s *Session) Attached() []Attachment {
+	byIndex := make([]string, len(s.targets))
+	for _, b := range s.backends {
+		for _, i := range b.attached() {
+			byIndex[i] = b.name()
+		}
+	}
+	var attached []Attachment
+	for i, name := range byIndex {
+		if name != "" {
+			attached = append(attached, Attachment{s.targets[i], name})
+		}
+	}
+	return attached
+}
 
 // Refused returns the reasons of the targets that the kernel refused.
 func (s *Session) Refused() map[*plan.Target]string { return s.refused }
@@ -315,7 +419,17 @@ func (s *Session) Drain(fn func(raw []byte) bool) (records int) {
 // Missed tells whether the kernel may have left out both an entry and an exit of
 // a target since a time (ns, CLOCK_MONOTONIC), as of the records drained so far.
 func (s *Session) Missed(target int, since uint64) bool {
-	return s.missed.both(s.backend, target, since)
+	return s.missed.both(s.missedRuns, target, since)
+}
+
+// missedRuns returns how many runs of a target's programs the kernel left out.
+func (s *Session) missedRuns(target int) (entries, exits uint64, err error) {
+	for _, b := range s.backends {
+		if slices.Contains(b.attached(), target) {
+			return b.missed(target)
+		}
+	}
+	return 0, 0, nil
 }
 
 // PollInterval is how long a reader waits when there are no records: programs
@@ -331,13 +445,14 @@ type Loss struct {
 	Running                uint64 // calls that have not returned, as far as the programs know
 }
 
-// Losses returns what was left out so far, by target.
-func (s *Session) Losses() ([]Loss, error) {
-	losses := make([]Loss, len(s.targets))
+// Losses returns what was left out so far, by target, and the recursion misses
+// of programs that serve several.
+func (s *Session) Losses() (losses []Loss, sharedMisses uint64, err error) {
+	losses = make([]Loss, len(s.targets))
 	var perCPU []wire.Counters
 	for i := range losses {
 		if err := s.maps[bpf.MapCounts].Lookup(uint32(i), &perCPU); err != nil {
-			return nil, fmt.Errorf("read counters: %w", err)
+			return nil, 0, fmt.Errorf("read counters: %w", err)
 		}
 		for _, c := range perCPU {
 			losses[i].LostEntries += c.LostEntries
@@ -348,12 +463,16 @@ func (s *Session) Losses() ([]Loss, error) {
 		}
 	}
 	if err := s.countRunning(losses); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	if err := s.backend.misses(losses); err != nil {
-		return nil, err
+	for _, b := range s.backends {
+		shared, err := b.misses(losses)
+		if err != nil {
+			return nil, 0, err
+		}
+		sharedMisses += shared
 	}
-	return losses, nil
+	return losses, sharedMisses, nil
 }
 
 // countRunning counts the calls that are kept until their exits.
@@ -379,8 +498,12 @@ func (s *Session) LostProcesses() (uint64, error) { return s.getControl(controlL
 // Close detaches and frees everything. Detaching takes 0.2 s a function on some
 // kernels; progress is called.
 func (s *Session) Close() error {
-	if s.backend != nil {
-		s.backend.close()
+	for _, b := range s.backends {
+		b.close()
+	}
+	s.backends = nil
+	if s.peeker >= 0 {
+		unix.Close(s.peeker)
 	}
 	for _, fd := range s.others {
 		unix.Close(fd)

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * The programs that are attached to a traced function, and the two that serve
- * them. One copy of on_entry and on_exit is loaded per function, with its
- * constants written in (see CONFIG in wire.h).
+ * The programs that are attached to traced functions, and those that serve them,
+ * with constants written in (see CONFIG in wire.h). One copy of on_entry and
+ * on_exit is loaded per function; on_session and on_probe are attached to many at
+ * once.
  *
  * What they call must never be traced by ourselves: tracer/plan/deny.go.
  */
@@ -70,9 +71,26 @@ u8 busy[MAX_CPUS];
 		word;                                                          \
 	})
 
-#define COUNT(member)                                                          \
+/*
+ * What a program was called for. How arguments are had depends on the way of
+ * attaching, which each program gives as a constant.
+ */
+struct site {
+	enum access {
+		TRAMPOLINE,       /* ctx[i], or a copy of ctx if CONFIG_COPY_CTX */
+		TRAMPOLINE_MULTI, /* a copy of ctx: how much of it is valid differs between targets */
+		PROBE,            /* ctx is struct pt_regs */
+	} access;
+	void *ctx;
+	u64 frame; /* one per live call of a target: see struct record */
+	u64 stack; /* PROBE: the stack pointer at the entry */
+	u32 target;
+	u32 words; /* the target's argument words, where the program has several targets */
+};
+
+#define COUNT(site, member)                                                    \
 	({                                                                     \
-		u32 key = CONFIG(CONFIG_TARGET);                               \
+		u32 key = (site)->target;                                      \
 		struct counters *c = bpf_map_lookup_elem(&counts, &key);       \
 		if (c)                                                         \
 			c->member++;                                           \
@@ -102,12 +120,12 @@ INLINE bool in_interrupt(void)
 }
 
 /* Whether this call is to be shown. */
-INLINE bool wanted(u64 pid_tgid)
+INLINE bool wanted(const struct site *site, u64 pid_tgid)
 {
 	u32 tgid = pid_tgid >> 32;
 
 	if (CONFIG(CONFIG_SELF) && UNLIKELY(tgid == CONFIG(CONFIG_SELF)) && !in_interrupt()) {
-		COUNT(self);
+		COUNT(site, self);
 		return false;
 	}
 	if (CONFIG(CONFIG_PIDS) && !bpf_map_lookup_elem(&pids, &tgid))
@@ -122,44 +140,44 @@ INLINE bool wanted(u64 pid_tgid)
 	return true;
 }
 
-INLINE void lose_entry(void *ctx)
+INLINE void lose_entry(const struct site *site)
 {
-	u64 frame = (u64)ctx;
+	u64 frame = site->frame;
 	u8 lost = 1;
 
-	COUNT(lost_entries);
+	COUNT(site, lost_entries);
 	__sync_fetch_and_add(&control.losses, 1);
 	if (bpf_map_update_elem(&lost_frames, &frame, &lost, BPF_ANY))
 		control.unsure = bpf_ktime_get_ns();
 }
 
-INLINE void lose_exit(void *ctx)
+INLINE void lose_exit(const struct site *site)
 {
-	u64 frame = (u64)ctx;
+	u64 frame = site->frame;
 
-	COUNT(lost_exits);
+	COUNT(site, lost_exits);
 	__sync_fetch_and_add(&control.losses, 1);
 	bpf_map_delete_elem(&lost_frames, &frame);
 }
 
 /* Whether the entry of the call at this frame was lost; forgets the frame. */
-INLINE bool entry_lost(void *ctx)
+INLINE bool entry_lost(const struct site *site)
 {
-	u64 frame = (u64)ctx;
+	u64 frame = site->frame;
 
 	if (!control.losses)
 		return false;
 	return !bpf_map_delete_elem(&lost_frames, &frame);
 }
 
-INLINE void identify(struct record *r, void *ctx, u64 pid_tgid, enum kind kind, bool lost)
+INLINE void identify(struct record *r, const struct site *site, u64 pid_tgid, enum kind kind)
 {
-	r->frame = (u64)ctx;
+	r->frame = site->frame;
 	r->pid_tgid = pid_tgid;
-	r->target = CONFIG(CONFIG_TARGET);
+	r->target = site->target;
 	r->cpu = bpf_get_smp_processor_id();
 	r->kind = kind;
-	r->flags = lost ? FLAG_ENTRY_LOST : 0;
+	r->flags = 0;
 	r->frames = 0;
 }
 
@@ -183,27 +201,57 @@ INLINE void read_strings(struct string *s, u64 *words)
 	}
 }
 
-INLINE struct slot *slot_of(void *ctx)
+INLINE struct slot *slot_of(const struct site *site)
 {
 	u32 low;
 
 	/* The verifier takes half a context pointer for a number, and only that. */
-	asm volatile("%0 = %1" : "=w"(low) : "w"((u32)(u64)ctx));
+	asm volatile("%0 = %1" : "=w"(low) : "w"((u32)site->frame));
 	return &slots[low * 0x9e3779b1U >> (32 - SLOT_BITS)];
 }
 
-INLINE void read_words(u64 *words, void *ctx)
+INLINE void read_words(u64 *words, const struct site *site)
 {
-	if (CONFIG(CONFIG_COPY_CTX)) {
-		bpf_probe_read_kernel(words, CONFIG(CONFIG_WORDS) * 8, ctx);
-		return;
-	}
+	void *ctx = site->ctx;
+
+	switch (site->access) {
+	case TRAMPOLINE:
+		if (CONFIG(CONFIG_COPY_CTX)) {
+			bpf_probe_read_kernel(words, CONFIG(CONFIG_WORDS) * 8, ctx);
+			return;
+		}
 #define WORD(i)                                                                \
 	if (CONFIG(CONFIG_WORDS) > (i))                                        \
 		words[i] = CTX_WORD(ctx, i);
-	WORD(0) WORD(1) WORD(2) WORD(3) WORD(4) WORD(5)
-	WORD(6) WORD(7) WORD(8) WORD(9) WORD(10) WORD(11)
+		WORD(0) WORD(1) WORD(2) WORD(3) WORD(4) WORD(5)
+		WORD(6) WORD(7) WORD(8) WORD(9) WORD(10) WORD(11)
 #undef WORD
+		return;
+	case TRAMPOLINE_MULTI: {
+		u64 count = site->words;
+
+		/* The group has no such target; the verifier can't know. */
+		if (count > CONFIG(CONFIG_WORDS))
+			return;
+		bpf_probe_read_kernel(words, count * 8, ctx);
+		return;
+	}
+	case PROBE:
+#define WORD(i)                                                                \
+	if (CONFIG(CONFIG_WORDS) > (i) && CONFIG(CONFIG_REGS) > (i))           \
+		words[i] = CTX_WORD(ctx, CONFIG_REGS_ARG + (i));
+		WORD(0) WORD(1) WORD(2) WORD(3) WORD(4) WORD(5) WORD(6) WORD(7)
+#undef WORD
+		if (CONFIG(CONFIG_WORDS) > CONFIG(CONFIG_REGS)) {
+			u64 count = site->words - CONFIG(CONFIG_REGS);
+
+			/* Few have arguments on the stack. */
+			if (count > CONFIG(CONFIG_WORDS) - CONFIG(CONFIG_REGS))
+				return;
+			bpf_probe_read_kernel(words + CONFIG(CONFIG_REGS), count * 8,
+					      (void *)site->stack + CONFIG(CONFIG_STACK_ARGS));
+		}
+	}
 }
 
 INLINE s64 read_stack(void *frames, void *ctx)
@@ -216,62 +264,71 @@ INLINE s64 read_stack(void *frames, void *ctx)
 	return n < 0 ? n : n / 8;
 }
 
-INLINE u64 read_retval(void *ctx)
+INLINE u64 read_retval(const struct site *site)
 {
+	void *ctx = site->ctx;
 	u64 retval = 0;
 
-	if (!CONFIG(CONFIG_RETVAL))
-		return 0;
-	if (CONFIG(CONFIG_COPY_CTX)) {
-		bpf_probe_read_kernel(&retval, sizeof(retval), ctx + 8 * CONFIG(CONFIG_WORDS));
+	switch (site->access) {
+	case TRAMPOLINE:
+		if (!CONFIG(CONFIG_RETVAL))
+			return 0;
+		if (CONFIG(CONFIG_COPY_CTX)) {
+			bpf_probe_read_kernel(&retval, sizeof(retval), ctx + 8 * CONFIG(CONFIG_WORDS));
+			return retval;
+		}
+		return CTX_WORD(ctx, CONFIG_RETVAL_WORD);
+	case TRAMPOLINE_MULTI:
+		bpf_get_func_ret(ctx, &retval);
 		return retval;
+	case PROBE:
+		return CTX_WORD(ctx, CONFIG_REGS_RETVAL);
 	}
-	return CTX_WORD(ctx, CONFIG_RETVAL_WORD);
+	return 0;
 }
 
 /* Keeps an entry until the exit. False: another call has the slot. */
-INLINE bool keep(void *ctx, u64 pid_tgid)
+INLINE bool keep(const struct site *site, u64 pid_tgid)
 {
-	struct slot *s = slot_of(ctx);
-	u64 frame = (u64)ctx;
+	struct slot *s = slot_of(site);
 
-	if (UNLIKELY(s->frame == frame)) /* an older call, whose exit we did not see */
-		COUNT(no_exit);
-	else if (s->frame || __sync_val_compare_and_swap(&s->frame, 0, frame))
+	if (UNLIKELY(s->frame == site->frame)) /* an older call, whose exit we did not see */
+		COUNT(site, no_exit);
+	else if (s->frame || __sync_val_compare_and_swap(&s->frame, 0, site->frame))
 		return false;
 	s->pid_tgid = pid_tgid;
-	s->target = CONFIG(CONFIG_TARGET);
+	s->target = site->target;
 	s->cpu = bpf_get_smp_processor_id();
 	bpf_get_current_comm(s->comm, COMM_SIZE);
-	read_words(s->words, ctx);
+	read_words(s->words, site);
 	s->time = bpf_ktime_get_ns();
 	return true;
 }
 
-INLINE void entered(void *ctx)
+INLINE void entered(const struct site *site)
 {
 	u64 pid_tgid = bpf_get_current_pid_tgid();
 	struct record *r;
 	u64 *words;
 
-	if (!wanted(pid_tgid))
+	if (!wanted(site, pid_tgid))
 		return;
-	if (CONFIG(CONFIG_SLOTS) && keep(ctx, pid_tgid))
+	if (CONFIG(CONFIG_SLOTS) && keep(site, pid_tgid))
 		return;
 	r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_RECORD_SIZE), 0);
 	if (UNLIKELY(!r)) {
-		lose_entry(ctx);
+		lose_entry(site);
 		return;
 	}
-	entry_lost(ctx); /* what an older call at this frame left behind */
-	identify(r, ctx, pid_tgid, KIND_ENTRY, false);
+	entry_lost(site); /* what an older call at this frame left behind */
+	identify(r, site, pid_tgid, KIND_ENTRY);
 	bpf_get_current_comm(r->comm, COMM_SIZE);
 	words = (u64 *)(r + 1);
-	read_words(words, ctx);
+	read_words(words, site);
 	if (CONFIG(CONFIG_STRINGS))
 		read_strings((struct string *)(words + CONFIG(CONFIG_WORDS)), words);
 	if (CONFIG(CONFIG_STACK_AT))
-		r->frames = read_stack((u8 *)r + CONFIG(CONFIG_STACK_AT), ctx);
+		r->frames = read_stack((u8 *)r + CONFIG(CONFIG_STACK_AT), site->ctx);
 	r->time = bpf_ktime_get_ns();
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 }
@@ -281,28 +338,28 @@ INLINE void entered(void *ctx)
  * has left its own frame, and those of its callers have not moved. False: the
  * entry is that of an older call, whose exit we did not see.
  */
-INLINE bool returned(void *ctx, struct slot *s, u64 now, u64 pid_tgid)
+INLINE bool returned(const struct site *site, struct slot *s, u64 now, u64 pid_tgid)
 {
 	struct result *result;
 	struct record *r;
 	u64 *words;
 
-	if (UNLIKELY(s->target != CONFIG(CONFIG_TARGET) || (u32)s->pid_tgid != (u32)pid_tgid)) {
+	if (UNLIKELY(s->target != site->target || (u32)s->pid_tgid != (u32)pid_tgid)) {
 		s->frame = 0;
-		COUNT(no_exit);
+		COUNT(site, no_exit);
 		return false;
 	}
-	r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_RECORD_SIZE), 0);
+	r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_CALL_SIZE), 0);
 	if (UNLIKELY(!r)) {
 		s->frame = 0;
-		COUNT(lost_entries);
-		COUNT(lost_exits);
+		COUNT(site, lost_entries);
+		COUNT(site, lost_exits);
 		return true;
 	}
 	r->time = s->time;
-	r->frame = (u64)ctx;
+	r->frame = site->frame;
 	r->pid_tgid = s->pid_tgid;
-	r->target = CONFIG(CONFIG_TARGET);
+	r->target = site->target;
 	r->cpu = s->cpu;
 	r->kind = KIND_CALL;
 	r->flags = 0;
@@ -310,7 +367,7 @@ INLINE bool returned(void *ctx, struct slot *s, u64 now, u64 pid_tgid)
 	((u64 *)r->comm)[0] = ((u64 *)s->comm)[0];
 	((u64 *)r->comm)[1] = ((u64 *)s->comm)[1];
 	result = (struct result *)(r + 1);
-	result->retval = read_retval(ctx);
+	result->retval = read_retval(site);
 	result->time = now;
 	words = (u64 *)(result + 1);
 #define WORD(i)                                                                \
@@ -320,33 +377,34 @@ INLINE bool returned(void *ctx, struct slot *s, u64 now, u64 pid_tgid)
 	WORD(6) WORD(7) WORD(8) WORD(9) WORD(10) WORD(11)
 #undef WORD
 	s->frame = 0;
-	if (CONFIG(CONFIG_STACK_AT))
-		r->frames = read_stack((u8 *)r + CONFIG(CONFIG_STACK_AT), ctx);
+	if (CONFIG(CONFIG_CALL_STACK_AT))
+		r->frames = read_stack((u8 *)r + CONFIG(CONFIG_CALL_STACK_AT), site->ctx);
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 	return true;
 }
 
-INLINE void left(void *ctx)
+INLINE void left(const struct site *site)
 {
 	u64 now = bpf_ktime_get_ns();
 	u64 pid_tgid = bpf_get_current_pid_tgid();
-	struct slot *s = slot_of(ctx);
+	struct slot *s = slot_of(site);
 	struct result *result;
 	struct record *r;
 
-	if (CONFIG(CONFIG_SLOTS) && s->frame == (u64)ctx && returned(ctx, s, now, pid_tgid))
+	if (CONFIG(CONFIG_SLOTS) && s->frame == site->frame && returned(site, s, now, pid_tgid))
 		return;
-	if (!wanted(pid_tgid))
+	if (!wanted(site, pid_tgid))
 		return;
 	r = bpf_ringbuf_reserve(&events, sizeof(*r) + sizeof(*result), 0);
 	if (UNLIKELY(!r)) {
-		lose_exit(ctx);
+		lose_exit(site);
 		return;
 	}
-	identify(r, ctx, pid_tgid, KIND_EXIT, entry_lost(ctx));
+	identify(r, site, pid_tgid, KIND_EXIT);
+	r->flags = entry_lost(site) ? FLAG_ENTRY_LOST : 0;
 	r->frames = control.unsure;
 	result = (struct result *)(r + 1);
-	result->retval = read_retval(ctx);
+	result->retval = read_retval(site);
 	result->time = now;
 	r->time = now;
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
@@ -357,12 +415,12 @@ INLINE void left(void *ctx)
  * depth. There tracing programs run with preemption off, so one flag per CPU
  * is enough. Elsewhere this is dead code.
  */
-INLINE u8 *enter_cpu(void)
+INLINE u8 *enter_cpu(const struct site *site)
 {
 	u8 *flag = &busy[bpf_get_smp_processor_id() & (MAX_CPUS - 1)];
 
 	if (UNLIKELY(*flag)) {
-		COUNT(recursion);
+		COUNT(site, recursion);
 		return 0;
 	}
 	*flag = 1;
@@ -372,16 +430,17 @@ INLINE u8 *enter_cpu(void)
 SEC("fentry")
 int on_entry(void *ctx)
 {
+	struct site site = {TRAMPOLINE, ctx, (u64)ctx, 0, CONFIG(CONFIG_TARGET), 0};
 	u8 *flag = 0;
 
 	if (!control.gate)
 		return 0;
 	if (CONFIG(CONFIG_GUARD)) {
-		flag = enter_cpu();
+		flag = enter_cpu(&site);
 		if (!flag)
 			return 0;
 	}
-	entered(ctx);
+	entered(&site);
 	if (CONFIG(CONFIG_GUARD) && flag)
 		*flag = 0;
 	return 0;
@@ -390,18 +449,72 @@ int on_entry(void *ctx)
 SEC("fexit")
 int on_exit(void *ctx)
 {
+	struct site site = {TRAMPOLINE, ctx, (u64)ctx, 0, CONFIG(CONFIG_TARGET), 0};
 	u8 *flag = 0;
 
 	if (!control.gate)
 		return 0;
 	if (CONFIG(CONFIG_GUARD)) {
-		flag = enter_cpu();
+		flag = enter_cpu(&site);
 		if (!flag)
 			return 0;
 	}
-	left(ctx);
+	left(&site);
 	if (CONFIG(CONFIG_GUARD) && flag)
 		*flag = 0;
+	return 0;
+}
+
+/* fsession.multi, or fentry.multi if not CONFIG_SESSION. */
+SEC("fsession.multi")
+int on_session(void *ctx)
+{
+	struct site site = {TRAMPOLINE_MULTI, ctx, (u64)ctx, 0, 0, 0};
+	u64 cookie;
+
+	if (!control.gate)
+		return 0;
+	cookie = bpf_get_attach_cookie(ctx);
+	site.target = cookie;
+	site.words = cookie >> COOKIE_WORDS_SHIFT;
+	if (CONFIG(CONFIG_SESSION) && session_is_return(ctx) & 1)
+		left(&site);
+	else
+		entered(&site);
+	return 0;
+}
+
+/*
+ * kprobe.session, or kprobe.multi if not CONFIG_SESSION. The frame is the stack
+ * pointer at the entry. A function that ends by jumping to another one shares it
+ * with that, so the target is part of it: up to 2^16 of them differ. The return
+ * gets it from the entry, as arm64 has no stack pointer there.
+ */
+SEC("kprobe.session")
+int on_probe(void *ctx)
+{
+	struct site site = {PROBE, ctx, 0, 0, 0, 0};
+	bool is_return = CONFIG(CONFIG_SESSION) && session_is_return(ctx) & 1;
+	u64 cookie;
+
+	if (!control.gate) {
+		if (CONFIG(CONFIG_SESSION) && !is_return)
+			*session_cookie(ctx) = 0;
+		return 0;
+	}
+	cookie = bpf_get_attach_cookie(ctx);
+	site.target = cookie;
+	site.words = cookie >> COOKIE_WORDS_SHIFT;
+	if (is_return) {
+		site.frame = *session_cookie(ctx);
+		left(&site);
+	} else {
+		site.stack = CTX_WORD(ctx, CONFIG_REGS_SP);
+		site.frame = site.stack ^ (u64)site.target << 48;
+		if (CONFIG(CONFIG_SESSION))
+			*session_cookie(ctx) = site.frame;
+		entered(&site);
+	}
 	return 0;
 }
 
@@ -431,6 +544,19 @@ SEC("raw_tp/self")
 int whoami(void *ctx)
 {
 	return bpf_get_current_pid_tgid() >> 32;
+}
+
+/* Run by hand: copies ctx[1] bytes of kernel memory at ctx[0] to peeked. */
+u8 peeked[PEEK_SIZE];
+
+SEC("raw_tp/peek")
+int peek(u64 *ctx)
+{
+	u64 size = ctx[1];
+
+	if (size > PEEK_SIZE)
+		return -7; /* E2BIG */
+	return bpf_probe_read_kernel(peeked, size, (void *)ctx[0]);
 }
 
 /* Brings the types that only code uses into the BTF, for the generator. */

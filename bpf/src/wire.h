@@ -21,8 +21,15 @@ enum limit {
 	MAX_FRAMES = 127,  /* kernel.perf_event_max_stack's default: what the kernel collects */
 	FEW_FRAMES = 48,   /* asked for first: the kernel clears what it does not fill */
 	SLOT_BITS = 12,    /* 2^12 calls under way are remembered in the kernel */
+	PEEK_SIZE = 4096,  /* bytes of kernel memory that are read at a time */
 	CONFIG_MARK = 0x5ca1ab1e00000000ULL, /* see enum config */
 	CONFIG_RETVAL_WORD = 0xf00, /* stands for the number of argument words in a load from ctx */
+	CONFIG_REGS_ARG = 0xe00,    /* +i stands for the offset of the i-th argument in struct pt_regs, */
+	CONFIG_REGS_RETVAL = 0xe80, /* of the return value, */
+	CONFIG_REGS_SP = 0xe81,     /* and of the stack pointer */
+	CONFIG_IS_RETURN = 0x5e55,  /* as a helper's number: stands for kfunc bpf_session_is_return, */
+	CONFIG_COOKIE = 0x5e56,     /* for kfunc bpf_session_cookie */
+	COOKIE_WORDS_SHIFT = 32,    /* an attach cookie is the target, and from here on its argument words */
 };
 
 enum kind {
@@ -43,7 +50,7 @@ enum flag {
  */
 struct record {
 	u64 time;     /* ns, CLOCK_MONOTONIC: of a call's entry; entry: as late as can be, exit: as early */
-	u64 frame;    /* address of the trampoline's argument array: one per live call */
+	u64 frame;    /* one per live call: address of the trampoline's argument array; see on_probe */
 	u64 pid_tgid; /* tgid in the upper half, in the initial PID namespace */
 	u32 target;   /* index in the plan */
 	u16 cpu;
@@ -113,11 +120,13 @@ struct control {
  * before the verifier sees it, so that what is not asked for is dead code.
  */
 enum config {
-	CONFIG_TARGET,      /* index in the plan */
-	CONFIG_RECORD_SIZE, /* bytes */
-	CONFIG_WORDS,       /* argument words, at most MAX_WORDS */
+	CONFIG_TARGET,      /* index in the plan, where the program has one target */
+	CONFIG_RECORD_SIZE, /* of an entry, in bytes */
+	CONFIG_CALL_SIZE,   /* of a call, in bytes */
+	CONFIG_WORDS,       /* argument words in a record, at most MAX_WORDS */
 	CONFIG_STRINGS,     /* bit i: word i is a char pointer to be read */
-	CONFIG_STACK_AT,    /* offset of frames[] in the record; 0: no stack */
+	CONFIG_STACK_AT,    /* offset of frames[] in an entry; 0: no stack */
+	CONFIG_CALL_STACK_AT, /* the same in a call */
 	CONFIG_SLOTS,       /* 1: the entry is kept in a slot and sent with the exit */
 	CONFIG_COPY_CTX,    /* 1: this kernel lets programs load few types of ctx; copy its memory */
 	CONFIG_RETVAL,      /* 1: the function returns a value */
@@ -128,6 +137,9 @@ enum config {
 	CONFIG_COMM_HI,
 	CONFIG_GUARD,       /* 1: this kernel doesn't guard programs against recursion */
 	CONFIG_TASK_TGID,   /* offset of tgid in task_struct */
+	CONFIG_SESSION,     /* 1: the program runs at returns too */
+	CONFIG_REGS,        /* argument words that calls pass in registers */
+	CONFIG_STACK_ARGS,  /* where the others are, from the stack pointer at the entry on */
 };
 
 #endif

@@ -84,21 +84,26 @@ const (
 )
 
 const (
-	ConfigTarget     = 0
-	ConfigRecordSize = 1
-	ConfigWords      = 2
-	ConfigStrings    = 3
-	ConfigStackAt    = 4
-	ConfigSlots      = 5
-	ConfigCopyCtx    = 6
-	ConfigRetval     = 7
-	ConfigSelf       = 8
-	ConfigPids       = 9
-	ConfigComm       = 10
-	ConfigCommLo     = 11
-	ConfigCommHi     = 12
-	ConfigGuard      = 13
-	ConfigTaskTgid   = 14
+	ConfigTarget      = 0
+	ConfigRecordSize  = 1
+	ConfigCallSize    = 2
+	ConfigWords       = 3
+	ConfigStrings     = 4
+	ConfigStackAt     = 5
+	ConfigCallStackAt = 6
+	ConfigSlots       = 7
+	ConfigCopyCtx     = 8
+	ConfigRetval      = 9
+	ConfigSelf        = 10
+	ConfigPids        = 11
+	ConfigComm        = 12
+	ConfigCommLo      = 13
+	ConfigCommHi      = 14
+	ConfigGuard       = 15
+	ConfigTaskTgid    = 16
+	ConfigSession     = 17
+	ConfigRegs        = 18
+	ConfigStackArgs   = 19
 )
 
 const (
@@ -108,6 +113,13 @@ const (
 	MaxFrames        = 127
 	FewFrames        = 48
 	SlotBits         = 12
+	PeekSize         = 4096
 	ConfigMark       = 6674804268077154304
 	ConfigRetvalWord = 3840
+	ConfigRegsArg    = 3584
+	ConfigRegsRetval = 3712
+	ConfigRegsSp     = 3713
+	ConfigIsReturn   = 24149
+	ConfigCookie     = 24150
+	CookieWordsShift = 32
 )

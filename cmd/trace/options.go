@@ -6,12 +6,14 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"fgtrace/tracer"
 	"fgtrace/tracer/build"
 	"fgtrace/tracer/spec"
 )
@@ -24,6 +26,7 @@ type options struct {
 	color      string
 	format     string
 	json       bool
+	backend    string
 
 	stack       bool
 	output      string
@@ -87,6 +90,7 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 	f.BoolVar(&o.filterCmd, "filter-cmd", false, "only calls of COMMAND and of all that it starts")
 	f.BoolVar(&o.self, "self", false, "show calls of trace itself, too")
 	f.StringVar(&o.bufferSize, "buffer-size", defaultBuffer, "size of the ring buffer, such as 64M")
+	f.StringVar(&o.backend, "backend", "", "way of attaching: "+strings.Join(tracer.Backends(), ", ")+" (default: chosen)")
 	f.BoolVar(&o.dryRun, "dry-run", false, "print what would be traced, and stop")
 	f.BoolVar(&o.yes, "yes", false, fmt.Sprintf("trace more than %d functions", maxTargets))
 	f.BoolVarP(&o.verbose, "verbose", "v", false, "print more: raw stacks, how functions are attached")
@@ -123,6 +127,8 @@ func (o *options) parse() error {
 	switch {
 	case o.format != "text" && o.format != "json":
 		return usageError{fmt.Errorf("parse --format: no format %q: there are text and json", o.format)}
+	case o.backend != "" && !slices.Contains(tracer.Backends(), o.backend):
+		return usageError{fmt.Errorf("parse --backend: no backend %q: there are %s", o.backend, strings.Join(tracer.Backends(), ", "))}
 	case o.color != "auto" && o.color != "always" && o.color != "never":
 		return usageError{fmt.Errorf("parse --color: %q is none of auto, always, never", o.color)}
 	case len(o.comm) > build.MaxComm:

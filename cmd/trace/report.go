@@ -36,9 +36,10 @@ func qualified(name, module string) string {
 }
 
 // reportAttached lists what is traced, and how.
-func reportAttached(w io.Writer, attached []*plan.Target, kernel *plan.Kernel) {
-	for _, t := range attached {
-		fmt.Fprintf(w, "trace: tracing %s at 0x%x by fentry and fexit links: %s\n", qualified(t.Func, t.Module), t.Addr, t.Prototype())
+func reportAttached(w io.Writer, attached []tracer.Attachment, kernel *plan.Kernel) {
+	for _, a := range attached {
+		t := a.Target
+		fmt.Fprintf(w, "trace: tracing %s at 0x%x by %s: %s\n", qualified(t.Func, t.Module), t.Addr, a.Backend, t.Prototype())
 	}
 	fmt.Fprintf(w, "trace: Linux %s, %s\n", kernel.Release, kernel.Arch.Name)
 }

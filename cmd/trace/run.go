@@ -63,6 +63,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		Pids:       o.pids,
 		Command:    o.filterCmd,
 		Comm:       o.comm,
+		Backend:    o.backend,
 		BufferSize: o.bufferLen,
 		Progress:   progress.step,
 	})
@@ -300,11 +301,11 @@ func (t *tracing) finish(skipped []plan.Skip) error {
 }
 
 func (t *tracing) counts() (*render.End, error) {
-	losses, err := t.session.Losses()
+	losses, sharedMisses, err := t.session.Losses()
 	if err != nil {
 		return nil, err
 	}
-	end := &render.End{}
+	end := &render.End{RecursionMisses: sharedMisses}
 	undecoded := t.flow.Undecoded()
 	for i, l := range losses {
 		end.Lost += l.LostEntries + l.LostExits + undecoded[i]

@@ -1,7 +1,8 @@
 // Package bpfsys makes the few bpf(2) calls that github.com/cilium/ebpf has no
 // way to express: loading a tracing program for a BTF type ID that is already
-// known, and attaching it. (The library resolves a function by name, for which
-// it decodes the kernel's whole BTF.) It can go when the library takes an ID.
+// known, and attaching it (the library resolves a function by name, for which it
+// decodes the kernel's whole BTF), and attaching one program to many functions
+// by ways that the library doesn't know yet. It can go when the library does.
 package bpfsys
 
 import (
@@ -23,6 +24,7 @@ const (
 	cmdProgTestRun       = 10
 	cmdObjGetInfoByFd    = 15
 	cmdRawTracepointOpen = 17
+	cmdLinkCreate        = 28
 )
 
 // Program says what to load.
@@ -167,13 +169,56 @@ func call(cmd uintptr, attr unsafe.Pointer, size uintptr) (int, error) {
 	}
 }
 
-// RunRawTracepoint runs a raw tracepoint program once in this task, without
-// arguments, and returns what it returns. Linux 5.10.
-func RunRawTracepoint(prog int) (uint32, error) {
+// Attach types of include/uapi/linux/bpf.h that the library has no names for.
+const (
+	AttachFentryMulti   ebpf.AttachType = 59 // BPF_TRACE_FENTRY_MULTI
+	AttachFsessionMulti ebpf.AttachType = 61 // BPF_TRACE_FSESSION_MULTI
+)
+
+// AttachTracingMulti attaches a program to functions of vmlinux by their BTF type
+// IDs, each with a cookie: to all of them, or to none. Linux 7.2.
+func AttachTracingMulti(prog int, at ebpf.AttachType, ids []uint32, cookies []uint64) (int, error) {
 	attr := struct {
-		progFd, retval uint32
-		_              [64]byte
-	}{progFd: uint32(prog)}
+		prog, target, attachType, flags uint32
+		ids                             unsafe.Pointer
+		cookies                         unsafe.Pointer
+		count                           uint32
+		_                               uint32
+	}{
+		prog: uint32(prog), attachType: uint32(at), ids: unsafe.Pointer(unsafe.SliceData(ids)),
+		cookies: unsafe.Pointer(unsafe.SliceData(cookies)), count: uint32(len(ids)),
+	}
+	return call(cmdLinkCreate, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+}
+
+// AttachKprobeMulti attaches a program to functions by their addresses, each with
+// a cookie: to all of them, or to none. Linux 5.18; sessions 6.10.
+func AttachKprobeMulti(prog int, at ebpf.AttachType, addrs, cookies []uint64) (int, error) {
+	attr := struct {
+		prog, target, attachType, flags uint32
+		probeFlags, count               uint32
+		symbols                         unsafe.Pointer
+		addrs                           unsafe.Pointer
+		cookies                         unsafe.Pointer
+	}{
+		prog: uint32(prog), attachType: uint32(at), count: uint32(len(addrs)),
+		addrs: unsafe.Pointer(unsafe.SliceData(addrs)), cookies: unsafe.Pointer(unsafe.SliceData(cookies)),
+	}
+	return call(cmdLinkCreate, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
+}
+
+// RunRawTracepoint runs a raw tracepoint program once in this task, and returns
+// what it returns. args are what ctx holds, twelve words at most. Linux 5.10.
+func RunRawTracepoint(prog int, args ...uint64) (uint32, error) {
+	attr := struct {
+		progFd, retval            uint32
+		dataIn, dataOut           uint32
+		_                         [2]uint64
+		repeat, duration          uint32
+		contextSize, contextSize2 uint32
+		context                   unsafe.Pointer
+		_                         [24]byte
+	}{progFd: uint32(prog), contextSize: uint32(8 * len(args)), context: unsafe.Pointer(unsafe.SliceData(args))}
 	if _, err := call(cmdProgTestRun, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
 		return 0, err
 	}

@@ -3,6 +3,7 @@
 package build
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -10,8 +11,11 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 
+	"fgtrace/arch"
 	"fgtrace/bpf"
 	"fgtrace/bpf/wire"
+	"fgtrace/btfx"
+	"fgtrace/tracer/event"
 	"fgtrace/tracer/plan"
 )
 
@@ -23,10 +27,18 @@ type Options struct {
 	Comm     string // only tasks of this name; "": all
 	Guard    bool   // the kernel doesn't guard programs against recursion
 	TaskTgid int    // offset of tgid in task_struct, in bytes
+	Kfuncs   Kfuncs
 
 	Exits      bool // an exit program is attached too
 	Slots      bool // entries are kept until their exits, and sent together
 	BufferSize int  // of the ring buffer, in bytes: a power of two of pages
+}
+
+// Kfuncs are the BTF type IDs, in vmlinux, of kfuncs that programs may call; 0
+// where the kernel has no such function.
+type Kfuncs struct {
+	IsReturn btfx.ID // bpf_session_is_return
+	Cookie   btfx.ID // bpf_session_cookie
 }
 
 // Constants are the values that a program is loaded with, by wire.Config*.
@@ -38,24 +50,74 @@ const MaxComm = wire.CommSize - 1
 // Constants returns the constants of one target's programs.
 func (o Options) Constants(index int, t *plan.Target) (entry, exit Constants) {
 	shape := t.Shape(o.Stack)
-	common := Constants{
-		wire.ConfigTarget:   uint64(index),
-		wire.ConfigWords:    uint64(t.Words),
-		wire.ConfigStrings:  stringBits(t),
-		wire.ConfigCopyCtx:  0,
-		wire.ConfigRetval:   flag(t.Ret != nil),
-		wire.ConfigSlots:    flag(o.Slots && shape.Strings == 0),
-		wire.ConfigSelf:     uint64(o.Self),
-		wire.ConfigPids:     flag(o.Pids),
-		wire.ConfigComm:     flag(o.Comm != ""),
-		wire.ConfigGuard:    flag(o.Guard),
-		wire.ConfigTaskTgid: uint64(o.TaskTgid),
+	common := o.constants(shape, stringBits(t))
+	common[wire.ConfigTarget] = uint64(index)
+	common[wire.ConfigRetval] = flag(t.Ret != nil)
+	return common, maps.Clone(common)
+}
+
+// Group is a set of targets that have one program in common.
+type Group struct {
+	Targets []int       // indices
+	Shape   event.Shape // of all their records
+	Strings uint64      // bit i: word i is read as a string
+}
+
+// Groups sorts targets into groups: those whose records have room for the same.
+func (o Options) Groups(targets []*plan.Target, indices []int) []Group {
+	var groups []Group
+	byStrings := make(map[uint64]int)
+	for _, i := range indices {
+		bits := stringBits(targets[i])
+		at, ok := byStrings[bits]
+		if !ok {
+			at = len(groups)
+			byStrings[bits] = at
+			groups = append(groups, Group{Strings: bits})
+		}
+		g, shape := &groups[at], targets[i].Shape(o.Stack)
+		shape.Words = max(shape.Words, g.Shape.Words)
+		g.Targets, g.Shape = append(g.Targets, i), shape
 	}
-	common[wire.ConfigCommLo], common[wire.ConfigCommHi] = commWords(o.Comm)
-	entry, exit = maps.Clone(common), common
-	entry[wire.ConfigRecordSize], entry[wire.ConfigStackAt] = uint64(shape.EntrySize()), uint64(shape.EntryStackAt())
-	exit[wire.ConfigRecordSize], exit[wire.ConfigStackAt] = uint64(shape.CallSize()), uint64(shape.CallStackAt())
-	return entry, exit
+	return groups
+}
+
+// GroupConstants returns the constants of a group's program.
+func (o Options) GroupConstants(g Group, regs arch.Regs) Constants {
+	c := o.constants(g.Shape, g.Strings)
+	c[wire.ConfigSession] = flag(o.Exits)
+	c[wire.ConfigIsReturn], c[wire.ConfigCookie] = uint64(o.Kfuncs.IsReturn), uint64(o.Kfuncs.Cookie)
+	c[wire.ConfigRegs], c[wire.ConfigStackArgs] = uint64(len(regs.Args)), uint64(regs.StackArgs)
+	c[wire.ConfigRegsSp], c[wire.ConfigRegsRetval] = uint64(regs.SP), uint64(regs.Retval)
+	for i, offset := range regs.Args {
+		c[wire.ConfigRegsArg+uint32(i)] = uint64(offset)
+	}
+	return c
+}
+
+// Cookie returns what a group's program is told of the target that it runs for.
+func Cookie(index int, t *plan.Target) uint64 {
+	return uint64(index) | uint64(t.Words)<<wire.CookieWordsShift
+}
+
+func (o Options) constants(shape event.Shape, strings uint64) Constants {
+	c := Constants{
+		wire.ConfigRecordSize:  uint64(shape.EntrySize()),
+		wire.ConfigCallSize:    uint64(shape.CallSize()),
+		wire.ConfigWords:       uint64(shape.Words),
+		wire.ConfigStrings:     strings,
+		wire.ConfigStackAt:     uint64(shape.EntryStackAt()),
+		wire.ConfigCallStackAt: uint64(shape.CallStackAt()),
+		wire.ConfigCopyCtx:     0,
+		wire.ConfigSlots:       flag(o.Slots && shape.Strings == 0),
+		wire.ConfigSelf:        uint64(o.Self),
+		wire.ConfigPids:        flag(o.Pids),
+		wire.ConfigComm:        flag(o.Comm != ""),
+		wire.ConfigGuard:       flag(o.Guard),
+		wire.ConfigTaskTgid:    uint64(o.TaskTgid),
+	}
+	c[wire.ConfigCommLo], c[wire.ConfigCommHi] = commWords(o.Comm)
+	return c
 }
 
 func stringBits(t *plan.Target) uint64 {
@@ -88,9 +150,6 @@ func flag(b bool) uint64 {
 
 const wordSize = 8
 
-// retvalOffset marks the load of the return value, which follows the arguments.
-const retvalOffset = wordSize * wire.ConfigRetvalWord
-
 // Program returns a copy of a program with its constants written in, and without
 // what they rule out. A constant that has no value is an error.
 func Program(template asm.Instructions, constants Constants) (asm.Instructions, error) {
@@ -98,18 +157,17 @@ func Program(template asm.Instructions, constants Constants) (asm.Instructions, 
 	if err != nil {
 		return nil, err
 	}
-	return prune(insns)
+	if insns, err = prune(insns); err != nil {
+		return nil, err
+	}
+	return insns, complete(insns, constants)
 }
 
+// fill writes constants into the instructions that load their marks.
 func fill(template asm.Instructions, constants Constants) (asm.Instructions, error) {
 	insns := slices.Clone(template)
 	for i := range insns {
 		ins := &insns[i]
-		if ins.OpCode.Class() == asm.LdXClass && ins.Offset == retvalOffset {
-			// The verifier wants this offset in the instruction.
-			ins.Offset = int16(wordSize * constants[wire.ConfigWords])
-			continue
-		}
 		if !ins.OpCode.IsDWordLoad() || ins.IsLoadFromMap() || uint64(ins.Constant)>>32 != wire.ConfigMark>>32 {
 			continue
 		}
@@ -122,6 +180,35 @@ func fill(template asm.Instructions, constants Constants) (asm.Instructions, err
 	}
 	return insns, nil
 }
+
+// complete writes the constants that are parts of instructions: the offsets of
+// loads from ctx, which the verifier wants there, and the number of the kfunc.
+func complete(insns asm.Instructions, constants Constants) error {
+	for i := range insns {
+		ins := &insns[i]
+		switch {
+		case ins.OpCode.Class() == asm.LdXClass && ins.Offset == wordSize*wire.ConfigRetvalWord:
+			ins.Offset = int16(wordSize * constants[wire.ConfigWords]) // behind the arguments
+		case ins.OpCode.Class() == asm.LdXClass && ins.Offset >= wordSize*wire.ConfigRegsArg:
+			offset, ok := constants[uint32(ins.Offset)/wordSize]
+			if !ok {
+				return fmt.Errorf("build program: instruction %d: no register for %#x", i, ins.Offset/wordSize)
+			}
+			ins.Offset = int16(offset)
+		case ins.IsBuiltinCall() && (ins.Constant == wire.ConfigIsReturn || ins.Constant == wire.ConfigCookie):
+			id := constants[uint32(ins.Constant)]
+			if id == 0 {
+				return fmt.Errorf("build program: instruction %d: %w", i, ErrNoSessions)
+			}
+			ins.Src, ins.Constant = asm.PseudoKfuncCall, int64(id)
+		}
+	}
+	return nil
+}
+
+// ErrNoSessions tells that the kernel has no programs that run at entries and
+// returns.
+var ErrNoSessions = errors.New("this kernel has no bpf_session_is_return or bpf_session_cookie")
 
 // CopyCtx makes constants for a kernel that refused a program its loads from
 // ctx: up to 5.10 only integers and pointers to structs may be loaded

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,9 +11,11 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/google/go-cmp/cmp"
 
+	"fgtrace/arch"
 	"fgtrace/bpf"
 	"fgtrace/bpf/wire"
 	"fgtrace/internal/btftest"
+	"fgtrace/tracer/event"
 	"fgtrace/tracer/plan"
 	"fgtrace/tracer/spec"
 )
@@ -53,15 +56,26 @@ func targets(t *testing.T) []*plan.Target {
 
 // configNames are enum config's, in its order.
 var configNames = []string{
-	"target", "record_size", "words", "strings", "stack_at", "slots", "copy_ctx", "retval", "self", "pids", "comm",
-	"comm_lo", "comm_hi", "guard", "task_tgid",
+	"target", "record_size", "call_size", "words", "strings", "stack_at", "call_stack_at", "slots", "copy_ctx", "retval",
+	"self", "pids", "comm", "comm_lo", "comm_hi", "guard", "task_tgid", "session", "regs", "stack_args",
 }
+
+// groupOnly are the constants that only programs with many targets have; those
+// have none of linkOnly.
+var (
+	groupOnly = []string{"session", "regs", "stack_args"}
+	linkOnly  = []string{"target", "retval"}
+)
 
 // spell gives the constants that aren't zero, as "words=5 strings=0x14".
 func spell(t *testing.T, c Constants) string {
 	t.Helper()
-	if len(c) != len(configNames) {
-		t.Errorf("%d constants of %d", len(c), len(configNames))
+	_, isGroup := c[wire.ConfigSession]
+	for id, name := range configNames {
+		_, ok := c[uint32(id)]
+		if want := isGroup && !slices.Contains(linkOnly, name) || !isGroup && !slices.Contains(groupOnly, name); ok != want {
+			t.Errorf("constant %s: %v", name, ok)
+		}
 	}
 	var parts []string
 	for id, name := range configNames {
@@ -74,44 +88,117 @@ func spell(t *testing.T, c Constants) string {
 
 func TestConstants(t *testing.T) {
 	for name, test := range map[string]struct {
-		options     Options
-		target      int
-		entry, exit string
+		options Options
+		target  int
+		want    string
 	}{
-		"plain": {
-			entry: "record_size=0x160 words=0x5 strings=0x14 retval=0x1", // 56 + 5*8 + 2*128 = 352
-			exit:  "record_size=0x170 words=0x5 strings=0x14 retval=0x1", // 16 more: struct result
-		},
-		"void of nothing": {target: 1, entry: "target=0x1 record_size=0x38", exit: "target=0x1 record_size=0x48"},
-		"slots": {
-			options: Options{Slots: true},
-			target:  1,
-			entry:   "target=0x1 record_size=0x38 slots=0x1",
-			exit:    "target=0x1 record_size=0x48 slots=0x1",
-		},
-		"strings are not kept": {
-			options: Options{Slots: true},
-			entry:   "record_size=0x160 words=0x5 strings=0x14 retval=0x1",
-			exit:    "record_size=0x170 words=0x5 strings=0x14 retval=0x1",
-		},
+		// 56 + 5*8 + 2*128 = 352; a call has 16 more for struct result.
+		"plain":           {want: "record_size=0x160 call_size=0x170 words=0x5 strings=0x14 retval=0x1"},
+		"void of nothing": {target: 1, want: "target=0x1 record_size=0x38 call_size=0x48"},
 		"stack": {
 			options: Options{Stack: true},
 			target:  1,
-			entry:   "target=0x1 record_size=0x430 stack_at=0x38",
-			exit:    "target=0x1 record_size=0x440 stack_at=0x48",
+			want:    "target=0x1 record_size=0x430 call_size=0x440 stack_at=0x38 call_stack_at=0x48",
+		},
+		"slots": {
+			options: Options{Slots: true},
+			target:  1,
+			want:    "target=0x1 record_size=0x38 call_size=0x48 slots=0x1",
+		},
+		"strings are not kept": {
+			options: Options{Slots: true},
+			want:    "record_size=0x160 call_size=0x170 words=0x5 strings=0x14 retval=0x1",
 		},
 		"all": {
 			options: Options{Stack: true, Self: 77, Pids: true, Comm: "ping", Guard: true, TaskTgid: 2468},
-			entry: "record_size=0x558 words=0x5 strings=0x14 stack_at=0x160 retval=0x1 self=0x4d pids=0x1 comm=0x1 " +
-				"comm_lo=0x676e6970 guard=0x1 task_tgid=0x9a4",
-			exit: "record_size=0x568 words=0x5 strings=0x14 stack_at=0x170 retval=0x1 self=0x4d pids=0x1 comm=0x1 " +
-				"comm_lo=0x676e6970 guard=0x1 task_tgid=0x9a4",
+			want: "record_size=0x558 call_size=0x568 words=0x5 strings=0x14 stack_at=0x160 call_stack_at=0x170 retval=0x1 " +
+				"self=0x4d pids=0x1 comm=0x1 comm_lo=0x676e6970 guard=0x1 task_tgid=0x9a4",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			entry, exit := test.options.Constants(test.target, targets(t)[test.target])
-			if diff := cmp.Diff([]string{test.entry, test.exit}, []string{spell(t, entry), spell(t, exit)}); diff != "" {
+			if diff := cmp.Diff([]string{test.want, test.want}, []string{spell(t, entry), spell(t, exit)}); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestGroups(t *testing.T) {
+	types := btftest.Types(t,
+		btftest.Func("f0", btftest.Int),
+		btftest.Func("f1", btftest.Int, "name", btftest.CharP, "n", btftest.Int),
+		btftest.Func("f2", nil, "a", btftest.Long, "b", btftest.Long, "c", btftest.Long),
+		btftest.Func("f3", nil, "name", btftest.CharP),
+		btftest.Func("f4", nil, "n", btftest.Int),
+	)
+	k := &plan.Kernel{Types: types, Modules: func() ([]plan.Module, error) { return nil, nil }}
+	asked, err := spec.ParseTargets([]string{"f*"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := plan.Resolve(asked, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := Options{Stack: true, Exits: true, Slots: true, Kfuncs: Kfuncs{IsReturn: 7, Cookie: 8}}
+	groups := o.Groups(p.Targets, []int{0, 1, 2, 3}) // not the last one
+	want := []Group{
+		{Targets: []int{0, 2}, Shape: event.Shape{Words: 3, Stack: true}},
+		{Targets: []int{1, 3}, Shape: event.Shape{Words: 2, Strings: 1, Stack: true}, Strings: 1},
+	}
+	if diff := cmp.Diff(want, groups); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if got := Cookie(3, p.Targets[1]); got != 3|2<<32 {
+		t.Errorf("cookie %#x", got)
+	}
+	c := o.GroupConstants(groups[0], arch.AMD64().Regs)
+	const constants = "record_size=0x448 call_size=0x458 words=0x3 stack_at=0x50 call_stack_at=0x60 slots=0x1 session=0x1 regs=0x6 stack_args=0x8"
+	if diff := cmp.Diff(constants, spell(t, c)); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if c[wire.ConfigRegsArg] != 112 || c[wire.ConfigRegsArg+5] != 64 || c[wire.ConfigRegsSp] != 152 || c[wire.ConfigRegsRetval] != 80 {
+		t.Errorf("registers %v", c)
+	}
+}
+
+// TestComplete looks for what is written into instructions: loads of registers,
+// and the calls of kfuncs.
+func TestComplete(t *testing.T) {
+	for name, test := range map[string]struct {
+		kfuncs Kfuncs
+		exits  bool
+		calls  map[int64]bool
+		err    error
+	}{
+		"session":        {Kfuncs{7, 8}, true, map[int64]bool{7: true, 8: true}, nil},
+		"entries alone":  {Kfuncs{}, false, map[int64]bool{}, nil},
+		"no such kernel": {Kfuncs{}, true, nil, ErrNoSessions},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := Options{Exits: test.exits, Kfuncs: test.kfuncs}
+			for _, a := range []arch.Arch{arch.AMD64(), arch.ARM64()} {
+				g := Group{Shape: event.Shape{Words: 9}}
+				insns, err := Program(object(t).Programs[bpf.ProgProbe].Instructions, o.GroupConstants(g, a.Regs))
+				if !errors.Is(err, test.err) {
+					t.Fatalf("%s: %v, want %v", a.Name, err, test.err)
+				}
+				if err != nil {
+					continue
+				}
+				calls := map[int64]bool{}
+				for i, ins := range insns {
+					if ins.IsKfuncCall() {
+						calls[ins.Constant] = true
+					}
+					if ins.OpCode.Class() == asm.LdXClass && ins.Offset >= wordSize*wire.ConfigRegsArg {
+						t.Errorf("%s: instruction %d: %v", a.Name, i, ins)
+					}
+				}
+				if diff := cmp.Diff(test.calls, calls); diff != "" {
+					t.Errorf("%s: (-want +got)\n%s", a.Name, diff)
+				}
 			}
 		})
 	}
@@ -229,7 +316,8 @@ func TestUnknownConstant(t *testing.T) {
 func TestObject(t *testing.T) {
 	s := object(t)
 	maps := []string{bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapLost, bpf.MapControl}
-	for _, name := range []string{bpf.ProgEntry, bpf.ProgExit, bpf.ProgFork, bpf.ProgWhoami} {
+	programs := []string{bpf.ProgEntry, bpf.ProgExit, bpf.ProgSession, bpf.ProgProbe, bpf.ProgFork, bpf.ProgWhoami, bpf.ProgPeek}
+	for _, name := range programs {
 		prog, ok := s.Programs[name]
 		if !ok {
 			t.Errorf("no program %s", name)
@@ -242,15 +330,15 @@ func TestObject(t *testing.T) {
 			if ins.IsFunctionReference() || ins.IsKfuncCall() {
 				t.Errorf("%s: instruction %d calls %q", name, i, ins.Reference())
 			}
-			if marks(asm.Instructions{ins}) == 1 && uint32(ins.Constant) > wire.ConfigTaskTgid {
+			if marks(asm.Instructions{ins}) == 1 && int(uint32(ins.Constant)) >= len(configNames) {
 				t.Errorf("%s: instruction %d: constant %d", name, i, uint32(ins.Constant))
 			}
-			if ins.IsBuiltinCall() && helperFunc(asm.BuiltinFunc(ins.Constant)) == "" {
+			if ins.IsBuiltinCall() && ins.Constant != wire.ConfigIsReturn && ins.Constant != wire.ConfigCookie && helperFunc(asm.BuiltinFunc(ins.Constant)) == "" {
 				t.Errorf("%s: instruction %d calls %s", name, i, asm.BuiltinFunc(ins.Constant))
 			}
 		}
 	}
-	if len(s.Programs) != 4 {
+	if len(s.Programs) != len(programs) {
 		t.Errorf("%d programs", len(s.Programs))
 	}
 }
@@ -263,7 +351,7 @@ func helperFunc(f asm.BuiltinFunc) string {
 		return "map operations: see the deny list's htab_* and percpu_*"
 	case asm.FnKtimeGetNs, asm.FnGetSmpProcessorId, asm.FnGetCurrentPidTgid, asm.FnGetCurrentComm, asm.FnGetCurrentTask,
 		asm.FnGetStack, asm.FnProbeReadKernel, asm.FnProbeReadKernelStr, asm.FnProbeReadUserStr,
-		asm.FnRingbufReserve, asm.FnRingbufSubmit:
+		asm.FnRingbufReserve, asm.FnRingbufSubmit, asm.FnGetAttachCookie, asm.FnGetFuncRet:
 		return strings.TrimPrefix(f.String(), "Fn")
 	}
 	return ""
@@ -276,6 +364,7 @@ func TestHelpersDenied(t *testing.T) {
 		"bpf_ktime_get_ns", "bpf_get_smp_processor_id", "bpf_get_current_pid_tgid", "bpf_get_current_comm", "bpf_get_current_task",
 		"bpf_get_stack", "bpf_probe_read_kernel", "bpf_probe_read_kernel_str", "bpf_probe_read_user_str",
 		"bpf_ringbuf_reserve", "bpf_ringbuf_submit", "htab_map_update_elem", "htab_map_delete_elem",
+		"bpf_get_attach_cookie_kprobe_multi", "bpf_get_attach_cookie_tracing", "bpf_session_is_return", "bpf_session_cookie",
 	} {
 		if denied[name] == "" {
 			t.Errorf("%s can be traced, and is called by every program", name)

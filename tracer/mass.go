@@ -1,0 +1,241 @@
+package tracer
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"fgtrace/arch"
+	"fgtrace/bpf"
+	"fgtrace/btfx"
+	"fgtrace/internal/bpfsys"
+	"fgtrace/tracer/build"
+	"fgtrace/tracer/plan"
+)
+
+// massFrom is how many functions one program and one link for all of them pay
+// for: a link a function takes 25 ms and more in an emulated guest, a link for
+// all 100 to 200, but kprobe.session takes more time at each call.
+const massFrom = 16
+
+// way is a way of attaching a program to many functions at once.
+type way struct {
+	name    string
+	program string // in the object
+	typ     ebpf.ProgramType
+	// Attach types of programs that run at entries alone, and at returns too.
+	entries, sessions ebpf.AttachType
+	attach            func(prog int, at ebpf.AttachType, targets []*plan.Target, cookies []uint64) (int, error)
+	// takes tells whether a target can be attached so.
+	takes func(*plan.Target) bool
+	// stacks tells whether stacks are true there.
+	stacks func(arch.Arch) bool
+}
+
+// ways are in the order of preference. Which of them a kernel has shows when they
+// are tried.
+func ways() []way {
+	return []way{
+		{
+			name: "fsession.multi", program: bpf.ProgSession, typ: ebpf.Tracing,
+			entries: bpfsys.AttachFentryMulti, sessions: bpfsys.AttachFsessionMulti,
+			attach: func(prog int, at ebpf.AttachType, targets []*plan.Target, cookies []uint64) (int, error) {
+				ids := make([]uint32, len(targets))
+				for i, t := range targets {
+					ids[i] = uint32(t.ID)
+				}
+				return bpfsys.AttachTracingMulti(prog, at, ids, cookies)
+			},
+			takes:  func(t *plan.Target) bool { return t.Module == "" },
+			stacks: func(arch.Arch) bool { return true },
+		},
+		{
+			name: "kprobe.session", program: bpf.ProgProbe, typ: ebpf.Kprobe,
+			entries: ebpf.AttachTraceKprobeMulti, sessions: ebpf.AttachTraceKprobeSession,
+			attach: func(prog int, at ebpf.AttachType, targets []*plan.Target, cookies []uint64) (int, error) {
+				addrs := make([]uint64, len(targets))
+				for i, t := range targets {
+					addrs[i] = t.Addr
+				}
+				return bpfsys.AttachKprobeMulti(prog, at, addrs, cookies)
+			},
+			takes:  func(t *plan.Target) bool { return true },
+			stacks: func(a arch.Arch) bool { return a.ProbeStacks },
+		},
+	}
+}
+
+// takesMany tells whether a target's arguments can be read by a program that
+// serves others too. Where structs by value are passed is another matter.
+func takesMany(t *plan.Target) bool {
+	for _, p := range t.Params {
+		if p.Layout.Kind == btfx.Struct || p.Layout.Kind == btfx.Union {
+			return false
+		}
+	}
+	return true
+}
+
+// mass is a backend that has one program, and if all goes well one link, for
+// all targets whose records look alike.
+type mass struct {
+	session *Session
+	way     way
+	indices []int // of targets
+	groups  []massGroup
+	byIndex map[int]int // the group of a target
+}
+
+type massGroup struct {
+	build.Group
+	prog  *ebpf.Program
+	links []int // descriptors
+	have  []int // indices of the targets that are attached
+}
+
+func newMass(s *Session, w way, indices []int) *mass {
+	return &mass{session: s, way: w, indices: indices, byIndex: make(map[int]int)}
+}
+
+func (m *mass) name() string { return m.way.name }
+
+func (m *mass) load(o build.Options) error {
+	at := m.way.sessions
+	if !o.Exits {
+		at = m.way.entries
+	}
+	for i, g := range o.Groups(m.session.targets, m.indices) {
+		insns, err := m.session.programs.instructions(m.way.program, o.GroupConstants(g, m.session.kernel.Arch.Regs))
+		if err != nil {
+			return err
+		}
+		fd, err := bpfsys.Load(bpfsys.Program{Name: m.way.program, Type: m.way.typ, AttachType: at, Insns: insns})
+		if err != nil {
+			return fmt.Errorf("load program of %s: %w", m.way.name, err)
+		}
+		prog, err := ebpf.NewProgramFromFD(fd)
+		if err != nil {
+			return fmt.Errorf("load program of %s: %w", m.way.name, err)
+		}
+		m.groups = append(m.groups, massGroup{Group: g, prog: prog})
+		for _, index := range g.Targets {
+			m.byIndex[index] = i
+			m.session.shapes[index] = g.Shape
+		}
+	}
+	return nil
+}
+
+// attach attaches the targets to keep, and returns those that are left over: the
+// kernel refused them, and another backend may say why.
+func (m *mass) attach(keep map[*plan.Target]bool) (leftOver []int, err error) {
+	for i := range m.groups {
+		g := &m.groups[i]
+		var wanted []int
+		for _, index := range g.Targets {
+			t := m.session.targets[index]
+			switch {
+			case !keep[t]:
+			case t.Addr == 0 || !m.session.patchable(t):
+				// One that can't be patched would fail all the others.
+				leftOver = append(leftOver, index)
+			default:
+				wanted = append(wanted, index)
+			}
+		}
+		m.session.progress("attaching", i, len(m.groups))
+		refused, err := m.attachSome(g, wanted, new(int))
+		if err != nil {
+			return nil, err
+		}
+		leftOver = append(leftOver, refused...)
+	}
+	return leftOver, nil
+}
+
+// maxRefusals is the number of single targets that a kernel refuses before all
+// that it has not taken yet are given up.
+const maxRefusals = 8
+
+// attachSome attaches targets, in halves where the kernel refuses them all.
+func (m *mass) attachSome(g *massGroup, indices []int, refusals *int) (refused []int, err error) {
+	if len(indices) == 0 {
+		return nil, nil
+	}
+	if *refusals >= maxRefusals {
+		return indices, nil
+	}
+	targets, cookies := make([]*plan.Target, len(indices)), make([]uint64, len(indices))
+	for i, index := range indices {
+		targets[i] = m.session.targets[index]
+		cookies[i] = build.Cookie(index, targets[i])
+	}
+	at := m.way.sessions
+	if !m.session.opts.Exits {
+		at = m.way.entries
+	}
+	fd, err := m.way.attach(g.prog.FD(), at, targets, cookies)
+	switch {
+	case err == nil:
+		g.links = append(g.links, fd)
+		g.have = append(g.have, indices...)
+		return nil, nil
+	case !isRefusal(err):
+		return nil, explain(fmt.Errorf("attach by %s: %w", m.way.name, err))
+	case len(indices) == 1:
+		*refusals++
+		return indices, nil
+	}
+	half := len(indices) / 2
+	first, err := m.attachSome(g, indices[:half], refusals)
+	if err != nil {
+		return nil, err
+	}
+	second, err := m.attachSome(g, indices[half:], refusals)
+	return append(first, second...), err
+}
+
+func (m *mass) attached() []int {
+	var indices []int
+	for _, g := range m.groups {
+		indices = append(indices, g.have...)
+	}
+	return indices
+}
+
+func (m *mass) misses(losses []Loss) (shared uint64, err error) {
+	for _, g := range m.groups {
+		stats, err := g.prog.Stats()
+		if err != nil {
+			return 0, fmt.Errorf("read recursion misses: %w", err)
+		}
+		shared += stats.RecursionMisses
+	}
+	return shared, nil
+}
+
+// missed counts for all targets of the program: which it was is not known.
+func (m *mass) missed(target int) (entries, exits uint64, err error) {
+	stats, err := m.groups[m.byIndex[target]].prog.Stats()
+	if err != nil {
+		return 0, 0, fmt.Errorf("read recursion misses: %w", err)
+	}
+	return stats.RecursionMisses, stats.RecursionMisses, nil
+}
+
+func (m *mass) close() {
+	for _, g := range m.groups {
+		for _, fd := range g.links {
+			unix.Close(fd)
+		}
+		g.prog.Close()
+	}
+	m.groups = nil
+}
+
+// isUnsupported tells that a kernel doesn't have a way of attaching.
+func isUnsupported(err error) bool {
+	return isRefusal(err) || errors.Is(err, build.ErrNoSessions)
+}
