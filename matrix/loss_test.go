@@ -48,28 +48,35 @@ func TestGuestLossOfCalls(t *testing.T) {
 		t.Run(modeName(mode), func(t *testing.T) {
 			o := traceDuring(t, seek(t, firstOffset, lossCalls),
 				modeArgs(mode, "-k", lossFunc, "--buffer-size", smallBuffer, "--filter-pid", strconv.Itoa(os.Getpid()))...)
-			if o.End.Lost == 0 {
-				t.Error("nothing was lost")
-			}
-			joined := uint64(0)
-			for _, e := range o.Events {
-				if !e.has("duration_ns") {
-					continue
-				}
-				joined++
-				a, _ := e.arg("offset")
-				if fmt.Sprint(a.Value) != fmt.Sprint(e.Retval.Value) {
-					t.Fatalf("the call with offset %v returned %v", a.Value, e.Retval.Value)
-				}
-			}
-			if joined == 0 {
-				t.Error("no entry was joined with its exit")
-			}
-			// Each call has two records.
-			records := 2*joined + o.End.NoEntry + o.End.NoExit + o.End.Running + o.End.Lost + o.End.RecursionMisses
-			if records != 2*lossCalls {
-				t.Errorf("%d records of %d calls; %d joined; %+v", records, lossCalls, joined, o.End)
-			}
+			checkLosses(t, o, lossCalls)
 		})
+	}
+}
+
+// checkLosses checks that so many calls of lossFunc are all shown or counted, and
+// that what is joined is of one call.
+func checkLosses(t *testing.T, o *output, calls int) {
+	t.Helper()
+	if o.End.Lost == 0 {
+		t.Error("nothing was lost")
+	}
+	joined := uint64(0)
+	for _, e := range o.Events {
+		if !e.has("duration_ns") {
+			continue
+		}
+		joined++
+		a, _ := e.arg("offset")
+		if fmt.Sprint(a.Value) != fmt.Sprint(e.Retval.Value) {
+			t.Fatalf("the call with offset %v returned %v", a.Value, e.Retval.Value)
+		}
+	}
+	if joined == 0 {
+		t.Error("no entry was joined with its exit")
+	}
+	// Each call has two records.
+	records := 2*joined + o.End.NoEntry + o.End.NoExit + o.End.Running + o.End.Lost + o.End.RecursionMisses
+	if records != uint64(2*calls) {
+		t.Errorf("%d records of %d calls; %d joined; %+v", records, calls, joined, o.End)
 	}
 }

@@ -7,7 +7,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"fgtrace/arch"
 	"fgtrace/internal/bpfsys"
 	"fgtrace/tracer/plan"
 )
@@ -114,13 +113,16 @@ func isContextAccess(err error) bool {
 // tells: the trampoline's limits are ENOTSUPP (arch_prepare_bpf_trampoline),
 // and a function that ftrace does not patch is EINVAL, EBUSY or ENOENT, as its
 // first bytes are no nop (bpf_arch_text_poke, register_fentry).
-func refusalReason(t *plan.Target, a arch.Arch, err error) string {
+func (s *Session) refusalReason(t *plan.Target, err error) string {
 	var verifier *bpfsys.VerifierError
+	a := s.kernel.Arch
 	switch {
 	case errors.As(err, &verifier):
 		return "refused by the verifier: " + verifier.Error()
 	case errors.Is(err, errnoNotSupported) && t.Words > a.ArgRegisters:
 		return fmt.Sprintf("%d argument words, more than the %d that this kernel's trampolines take", t.Words, a.ArgRegisters)
+	case errors.Is(err, errnoNotSupported) && t.Addr != 0 && !s.patchable(t):
+		return plan.ReasonNotPatchable
 	case errors.Is(err, errnoNotSupported) && a.DirectCallsSince != "":
 		return fmt.Sprintf("this kernel has no direct calls from functions to trampolines (%s has them from %s)", a.Name, a.DirectCallsSince)
 	case errors.Is(err, unix.EBUSY), errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT), errors.Is(err, errnoNotSupported):

@@ -22,9 +22,9 @@ type backend interface {
 	name() string
 	// load makes the programs of all its targets.
 	load(build.Options) error
-	// attach attaches the targets to keep. Those left over are for another
-	// backend to try.
-	attach(keep map[*plan.Target]bool) (leftOver []int, err error)
+	// attach attaches the targets to keep. Those left over are for other backends
+	// to try: for the ways in next, or links.
+	attach(keep map[*plan.Target]bool) (leftOver []int, next []way, err error)
 	attached() []int
 	// misses adds what the kernel left out, by target; shared is what can't be
 	// told by target.
@@ -93,7 +93,7 @@ func (l *links) load(o build.Options) error {
 			if !isRefusal(refusal) {
 				return explain(fmt.Errorf("load programs of %s: %w", t.Func, refusal))
 			}
-			l.session.refuse(t, refusalReason(t, l.session.kernel.Arch, refusal))
+			l.session.refuse(t, l.session.refusalReason(t, refusal))
 			continue
 		}
 		l.targets[i] = linked
@@ -125,7 +125,7 @@ func (s *Session) loadTracing(t *plan.Target, name string, at ebpf.AttachType, c
 	return ebpf.NewProgramFromFD(fd)
 }
 
-func (l *links) attach(keep map[*plan.Target]bool) (leftOver []int, err error) {
+func (l *links) attach(keep map[*plan.Target]bool) (leftOver []int, next []way, err error) {
 	for n, i := range l.indices {
 		l.session.progress("attaching", n, len(l.indices))
 		linked := &l.targets[i]
@@ -140,16 +140,16 @@ func (l *links) attach(keep map[*plan.Target]bool) (leftOver []int, err error) {
 			fd, err := bpfsys.AttachTracing(prog.FD())
 			if err != nil {
 				if !isRefusal(err) {
-					return nil, explain(fmt.Errorf("attach to %s: %w", linked.target.Func, err))
+					return nil, nil, explain(fmt.Errorf("attach to %s: %w", linked.target.Func, err))
 				}
-				l.session.refuse(linked.target, refusalReason(linked.target, l.session.kernel.Arch, err))
+				l.session.refuse(linked.target, l.session.refusalReason(linked.target, err))
 				linked.close()
 				break
 			}
 			linked.fds = append(linked.fds, fd)
 		}
 	}
-	return nil, nil
+	return nil, nil, nil
 }
 
 func (l *links) attached() []int {

@@ -84,6 +84,7 @@ type mass struct {
 	session *Session
 	way     way
 	indices []int // of targets
+	next    []way // to try for those that the kernel refuses
 	groups  []massGroup
 	byIndex map[int]int // the group of a target
 }
@@ -95,8 +96,8 @@ type massGroup struct {
 	have  []int // indices of the targets that are attached
 }
 
-func newMass(s *Session, w way, indices []int) *mass {
-	return &mass{session: s, way: w, indices: indices, byIndex: make(map[int]int)}
+func newMass(s *Session, w way, indices []int, next []way) *mass {
+	return &mass{session: s, way: w, indices: indices, next: next, byIndex: make(map[int]int)}
 }
 
 func (m *mass) name() string { return m.way.name }
@@ -109,7 +110,7 @@ func (m *mass) load(o build.Options) error {
 	for i, g := range o.Groups(m.session.targets, m.indices) {
 		insns, err := m.session.programs.instructions(m.way.program, o.GroupConstants(g, m.session.kernel.Arch.Regs))
 		if err != nil {
-			return err
+			return fmt.Errorf("load program of %s: %w", m.way.name, err)
 		}
 		fd, err := bpfsys.Load(bpfsys.Program{Name: m.way.program, Type: m.way.typ, AttachType: at, Insns: insns})
 		if err != nil {
@@ -128,9 +129,7 @@ func (m *mass) load(o build.Options) error {
 	return nil
 }
 
-// attach attaches the targets to keep, and returns those that are left over: the
-// kernel refused them, and another backend may say why.
-func (m *mass) attach(keep map[*plan.Target]bool) (leftOver []int, err error) {
+func (m *mass) attach(keep map[*plan.Target]bool) (leftOver []int, next []way, err error) {
 	for i := range m.groups {
 		g := &m.groups[i]
 		var wanted []int
@@ -148,11 +147,11 @@ func (m *mass) attach(keep map[*plan.Target]bool) (leftOver []int, err error) {
 		m.session.progress("attaching", i, len(m.groups))
 		refused, err := m.attachSome(g, wanted, new(int))
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		leftOver = append(leftOver, refused...)
 	}
-	return leftOver, nil
+	return leftOver, m.next, nil
 }
 
 // maxRefusals is the number of single targets that a kernel refuses before all

@@ -144,20 +144,26 @@ func (s *Session) load() error {
 			return err
 		}
 	}
-	return s.loadBackends(o)
+	s.build = o
+	all := make([]int, len(s.targets))
+	for i := range all {
+		all[i] = i
+	}
+	return s.assign(all, ways())
 }
 
-// loadBackends chooses the ways of attaching: one program for many functions
-// where there are many and the kernel has such programs, else links.
-func (s *Session) loadBackends(o build.Options) error {
-	s.build = o
-	rest := make([]int, len(s.targets))
-	for i := range rest {
-		rest[i] = i
-	}
-	for _, w := range ways() {
+// assign finds backends for targets, and has them load their programs: one
+// program for many functions where there are many and the kernel has such
+// programs, else links.
+func (s *Session) assign(indices []int, ways []way) error {
+	rest := slices.Clone(indices)
+	for i, w := range ways {
+		forced := s.opts.Backend == w.name
+		if s.opts.Backend != "" && !forced {
+			continue
+		}
 		if s.opts.Stack && !w.stacks(s.kernel.Arch) {
-			if s.opts.Backend == w.name {
+			if forced {
 				return fmt.Errorf("attach by %s: on %s its stacks lack the traced function's caller", w.name, s.kernel.Arch.Name)
 			}
 			continue
@@ -166,33 +172,33 @@ func (s *Session) loadBackends(o build.Options) error {
 			t := s.targets[i]
 			return !takesMany(t) || !w.takes(t)
 		})
-		switch {
-		case s.opts.Backend == w.name:
-		case s.opts.Backend != "" || len(many) < massFrom:
+		if len(many) < massFrom && !forced {
 			continue
 		}
-		m := newMass(s, w, many)
-		err := m.load(o)
-		switch {
+		m := newMass(s, w, many, ways[i+1:])
+		switch err := m.load(s.build); {
 		case err == nil:
 			s.backends = append(s.backends, m)
 			rest = slices.DeleteFunc(rest, func(i int) bool { return slices.Contains(many, i) })
-			continue
-		case !isUnsupported(err) || s.opts.Backend != "":
+		case forced || !isUnsupported(err):
 			m.close()
 			return explain(err)
+		default:
+			m.close()
 		}
-		m.close()
 	}
-	if s.opts.Backend != "" && s.opts.Backend != BackendLinks && len(rest) > 0 {
+	if s.opts.Backend != "" && s.opts.Backend != BackendLinks {
 		for _, i := range rest {
-			s.refuse(s.targets[i], s.opts.Backend+" can't attach to it")
+			s.refuse(s.targets[i], "not by "+s.opts.Backend+": the kernel refuses it, or it has structs by value")
 		}
+		return nil
+	}
+	if len(rest) == 0 {
 		return nil
 	}
 	l := newLinks(s, rest)
 	s.backends = append(s.backends, l)
-	return l.load(o)
+	return l.load(s.build)
 }
 
 // BackendLinks is the name of the backend that every kernel has.
@@ -308,25 +314,18 @@ func (s *Session) Attach(p *plan.Plan) error {
 	for _, t := range p.Targets {
 		keep[t] = true
 	}
-	var leftOver []int
 	for i := 0; i < len(s.backends); i++ {
-		refused, err := s.backends[i].attach(keep)
+		leftOver, next, err := s.backends[i].attach(keep)
 		if err != nil {
 			return err
 		}
-		leftOver = append(leftOver, refused...)
+		if len(leftOver) > 0 {
+			if err := s.assign(leftOver, next); err != nil {
+				return err
+			}
+		}
 	}
-	if len(leftOver) == 0 {
-		return nil
-	}
-	// Links take more functions, or say why not.
-	l := newLinks(s, leftOver)
-	s.backends = append(s.backends, l)
-	if err := l.load(s.build); err != nil {
-		return err
-	}
-	_, err := l.attach(keep)
-	return err
+	return nil
 }
 
 // Targets returns the plan's targets at the time of Load: what records refer to.
