@@ -17,6 +17,7 @@ import (
 
 	"fgtrace/btfx"
 	"fgtrace/internal/bpfsys"
+	"fgtrace/internal/kallsyms"
 )
 
 // Two runs that differ by so many calls are compared, so that starting, waiting
@@ -55,13 +56,29 @@ func costs(w io.Writer) error {
 		}
 		print(e.name, cost, "")
 	}
+	have := make(map[string]bool)
+	for _, e := range emptySessions() {
+		cost, err := e.measure()
+		if err != nil {
+			fmt.Fprintf(w, "  %-44s       -  %v\n", "empty "+e.name, err)
+			continue
+		}
+		have[e.name] = true
+		print("empty "+e.name, cost, "")
+	}
 	for _, args := range [][]string{
 		{"-m", "entry"},
 		{},
 		{"--json"},
 		{"--output-stack"},
 		{"--output-stack", "--json"},
+		{"--backend", "fsession.multi"},
+		{"--backend", "kprobe.session"},
+		{"--backend", "kprobe.session", "--output-stack"},
 	} {
+		if i := slices.Index(args, "--backend"); i >= 0 && !have[args[i+1]] {
+			continue
+		}
 		name := strings.Join(append([]string{"trace"}, args...), " ")
 		lost := ""
 		many := manyCalls
@@ -100,24 +117,18 @@ func perCall(many int, run func(n int) error) (int64, error) {
 	return (all - few) / int64(many-fewCalls), err
 }
 
+var nothing = asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}
+
 // withEmpty measures with programs attached that do nothing.
 func withEmpty(attach []ebpf.AttachType) (int64, error) {
-	raw, err := os.ReadFile("/sys/kernel/btf/vmlinux")
+	id, err := functionID()
 	if err != nil {
 		return 0, err
-	}
-	types, err := btfx.Parse(raw, nil)
-	if err != nil {
-		return 0, err
-	}
-	id, ok := types.FindFunc(function)
-	if !ok {
-		return 0, fmt.Errorf("find %s: not in BTF", function)
 	}
 	for _, at := range attach {
 		prog, err := bpfsys.Load(bpfsys.Program{
 			Name: "empty", Type: ebpf.Tracing, AttachType: at, AttachID: uint32(id),
-			Insns: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+			Insns: nothing,
 		})
 		if err != nil {
 			return 0, err
@@ -130,6 +141,81 @@ func withEmpty(attach []ebpf.AttachType) (int64, error) {
 		defer unix.Close(link)
 	}
 	return perCall(manyCalls, func(n int) error { callFunction(n); return nil })
+}
+
+// emptySession is a way of attaching one program to many functions, with a
+// program that does nothing, at entries and returns.
+type emptySession struct {
+	name   string
+	typ    ebpf.ProgramType
+	at     ebpf.AttachType
+	attach func(prog int) (int, error)
+}
+
+func emptySessions() []emptySession {
+	cookie := []uint64{1}
+	return []emptySession{
+		{"fsession.multi", ebpf.Tracing, bpfsys.AttachFsessionMulti, func(prog int) (int, error) {
+			id, err := functionID()
+			if err != nil {
+				return 0, err
+			}
+			return bpfsys.AttachTracingMulti(prog, bpfsys.AttachFsessionMulti, []uint32{uint32(id)}, cookie)
+		}},
+		{"kprobe.session", ebpf.Kprobe, ebpf.AttachTraceKprobeSession, func(prog int) (int, error) {
+			addr, err := functionAddress()
+			if err != nil {
+				return 0, err
+			}
+			return bpfsys.AttachKprobeMulti(prog, ebpf.AttachTraceKprobeSession, []uint64{addr}, cookie)
+		}},
+	}
+}
+
+func (e emptySession) measure() (int64, error) {
+	prog, err := bpfsys.Load(bpfsys.Program{Name: "empty", Type: e.typ, AttachType: e.at, Insns: nothing})
+	if err != nil {
+		return 0, fmt.Errorf("load: %w", err)
+	}
+	defer unix.Close(prog)
+	link, err := e.attach(prog)
+	if err != nil {
+		return 0, fmt.Errorf("attach: %w", err)
+	}
+	defer unix.Close(link)
+	return perCall(manyCalls, func(n int) error { callFunction(n); return nil })
+}
+
+func functionID() (btfx.ID, error) {
+	raw, err := os.ReadFile("/sys/kernel/btf/vmlinux")
+	if err != nil {
+		return 0, err
+	}
+	types, err := btfx.Parse(raw, nil)
+	if err != nil {
+		return 0, err
+	}
+	id, ok := types.FindFunc(function)
+	if !ok {
+		return 0, fmt.Errorf("find %s: not in BTF", function)
+	}
+	return id, nil
+}
+
+func functionAddress() (uint64, error) {
+	f, err := kallsyms.Open()
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	found, err := kallsyms.Lookup(f, []string{function})
+	if err != nil {
+		return 0, err
+	}
+	if len(found[function]) == 0 {
+		return 0, fmt.Errorf("find %s: no symbol", function)
+	}
+	return found[function][0].Addr, nil
 }
 
 // withTrace makes calls under trace, and returns what trace says is missing.

@@ -39,6 +39,7 @@ type backend interface {
 type links struct {
 	session *Session
 	indices []int
+	probes  bool     // entries by kprobe.multi, where stacks cost less
 	targets []linked // by index of target; those that were refused are empty
 }
 
@@ -54,7 +55,12 @@ func newLinks(s *Session, indices []int) *links {
 }
 
 func (l *links) name() string {
-	if l.session.opts.Exits {
+	switch {
+	case l.probes && l.session.opts.Exits:
+		return "kprobe.multi and fexit links"
+	case l.probes:
+		return "kprobe.multi"
+	case l.session.opts.Exits:
 		return "fentry and fexit links"
 	}
 	return "fentry links"
@@ -66,14 +72,19 @@ func (l *links) load(o build.Options) error {
 		l.session.progress("loading", n, len(l.indices))
 		l.session.shapes[i] = t.Shape(o.Stack)
 		entry, exit := o.Constants(i, t)
-		sides := []struct {
-			name      string
-			attach    ebpf.AttachType
-			constants build.Constants
-		}{
+		loadEntry := func() (*ebpf.Program, error) {
+			return l.session.loadTracing(t, bpf.ProgEntry, ebpf.AttachTraceFEntry, entry)
+		}
+		if l.probes {
+			entry, exit = o.ProbeConstants(i, t, l.session.kernel.Arch.Regs)
+			loadEntry = func() (*ebpf.Program, error) { return l.session.loadProbe(entry) }
+		}
+		sides := []func() (*ebpf.Program, error){
 			// The exit goes first: it is the one that some functions refuse.
-			{bpf.ProgExit, ebpf.AttachTraceFExit, exit},
-			{bpf.ProgEntry, ebpf.AttachTraceFEntry, entry},
+			func() (*ebpf.Program, error) {
+				return l.session.loadTracing(t, bpf.ProgExit, ebpf.AttachTraceFExit, exit)
+			},
+			loadEntry,
 		}
 		if !l.session.opts.Exits {
 			sides = sides[1:]
@@ -81,7 +92,7 @@ func (l *links) load(o build.Options) error {
 		linked := linked{target: t}
 		var refusal error
 		for _, side := range sides {
-			prog, err := l.session.loadTracing(t, side.name, side.attach, side.constants)
+			prog, err := side()
 			if err != nil {
 				refusal = err
 				break
@@ -125,6 +136,19 @@ func (s *Session) loadTracing(t *plan.Target, name string, at ebpf.AttachType, c
 	return ebpf.NewProgramFromFD(fd)
 }
 
+// loadProbe loads a program for kprobe.multi.
+func (s *Session) loadProbe(constants build.Constants) (*ebpf.Program, error) {
+	insns, err := s.programs.instructions(bpf.ProgProbe, constants)
+	if err != nil {
+		return nil, err
+	}
+	fd, err := bpfsys.Load(bpfsys.Program{Name: bpf.ProgProbe, Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceKprobeMulti, Insns: insns})
+	if err != nil {
+		return nil, err
+	}
+	return ebpf.NewProgramFromFD(fd)
+}
+
 func (l *links) attach(keep map[*plan.Target]bool) (leftOver []int, next []way, err error) {
 	for n, i := range l.indices {
 		l.session.progress("attaching", n, len(l.indices))
@@ -137,8 +161,21 @@ func (l *links) attach(keep map[*plan.Target]bool) (leftOver []int, next []way, 
 			continue
 		}
 		for _, prog := range linked.progs {
-			fd, err := bpfsys.AttachTracing(prog.FD())
+			var fd int
+			var err error
+			if prog.Type() == ebpf.Kprobe {
+				t := linked.target
+				fd, err = bpfsys.AttachKprobeMulti(prog.FD(), ebpf.AttachTraceKprobeMulti, []uint64{t.Addr}, []uint64{build.Cookie(i, t)})
+			} else {
+				fd, err = bpfsys.AttachTracing(prog.FD())
+			}
 			if err != nil {
+				if l.probes && isRefusal(err) && prog.Type() == ebpf.Kprobe {
+					l.session.probesRefused = true
+					linked.close()
+					leftOver = append(leftOver, i)
+					break
+				}
 				if !isRefusal(err) {
 					return nil, nil, explain(fmt.Errorf("attach to %s: %w", linked.target.Func, err))
 				}
@@ -149,7 +186,7 @@ func (l *links) attach(keep map[*plan.Target]bool) (leftOver []int, next []way, 
 			linked.fds = append(linked.fds, fd)
 		}
 	}
-	return nil, nil, nil
+	return leftOver, nil, nil
 }
 
 func (l *links) attached() []int {

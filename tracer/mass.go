@@ -31,7 +31,8 @@ type way struct {
 	// takes tells whether a target can be attached so.
 	takes func(*plan.Target) bool
 	// stacks tells whether stacks are true there.
-	stacks func(arch.Arch) bool
+	stacks      func(arch.Arch) bool
+	cheapStacks bool // see Session.probesForStack
 }
 
 // ways are in the order of preference. Which of them a kernel has shows when they
@@ -62,7 +63,7 @@ func ways() []way {
 				return bpfsys.AttachKprobeMulti(prog, at, addrs, cookies)
 			},
 			takes:  func(t *plan.Target) bool { return true },
-			stacks: func(a arch.Arch) bool { return a.ProbeStacks },
+			stacks: func(a arch.Arch) bool { return a.ProbeStacks }, cheapStacks: true,
 		},
 	}
 }
@@ -206,22 +207,38 @@ func (m *mass) attached() []int {
 
 func (m *mass) misses(losses []Loss) (shared uint64, err error) {
 	for _, g := range m.groups {
-		stats, err := g.prog.Stats()
+		missed, err := g.missed(m.way)
 		if err != nil {
-			return 0, fmt.Errorf("read recursion misses: %w", err)
+			return 0, err
 		}
-		shared += stats.RecursionMisses
+		shared += missed
 	}
 	return shared, nil
 }
 
 // missed counts for all targets of the program: which it was is not known.
 func (m *mass) missed(target int) (entries, exits uint64, err error) {
-	stats, err := m.groups[m.byIndex[target]].prog.Stats()
+	missed, err := m.groups[m.byIndex[target]].missed(m.way)
+	return missed, missed, err
+}
+
+func (g *massGroup) missed(w way) (uint64, error) {
+	stats, err := g.prog.Stats()
 	if err != nil {
-		return 0, 0, fmt.Errorf("read recursion misses: %w", err)
+		return 0, fmt.Errorf("read recursion misses: %w", err)
 	}
-	return stats.RecursionMisses, stats.RecursionMisses, nil
+	missed := stats.RecursionMisses
+	if w.typ != ebpf.Kprobe {
+		return missed, nil
+	}
+	for _, link := range g.links {
+		n, err := bpfsys.KprobeMissed(link)
+		if err != nil {
+			return 0, fmt.Errorf("read missed calls: %w", err)
+		}
+		missed += n
+	}
+	return missed, nil
 }
 
 func (m *mass) close() {

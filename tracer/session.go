@@ -28,6 +28,7 @@ type Options struct {
 	Exits      bool // attach to the return too; without it there are entries only
 	Calls      bool // entries are not wanted before their exits: send them together where possible
 	Stack      bool
+	RawStacks  bool  // stacks are wanted with all of the tracer's own frames
 	Self       bool  // show the tracer's own calls
 	Pids       []int // show only calls of these processes; none: all
 	Command    bool  // show only calls of what Follow starts; adds to Pids
@@ -51,6 +52,8 @@ type Session struct {
 	programs collection
 	maps     map[string]*ebpf.Map
 	control  *ebpf.Memory
+	// probesRefused tells that the kernel took no probe in place of a link.
+	probesRefused bool
 	// Where variables are in that memory.
 	controlBase, slotsBase, peekedBase int64
 	ring                               *ring
@@ -172,7 +175,8 @@ func (s *Session) assign(indices []int, ways []way) error {
 			t := s.targets[i]
 			return !takesMany(t) || !w.takes(t)
 		})
-		if len(many) < massFrom && !forced {
+		forStack := s.probesForStack() && w.cheapStacks && s.kernel.FprobeOnGraph() && len(many) == 1
+		if len(many) < massFrom && !forced && !forStack {
 			continue
 		}
 		m := newMass(s, w, many, ways[i+1:])
@@ -197,8 +201,19 @@ func (s *Session) assign(indices []int, ways []way) error {
 		return nil
 	}
 	l := newLinks(s, rest)
+	_, fprobe := s.kernel.Types.FindFunc("register_fprobe_ips")
+	l.probes = s.opts.Backend == "" && fprobe && s.probesForStack() && takesMany(s.targets[0])
 	s.backends = append(s.backends, l)
 	return l.load(s.build)
+}
+
+// probesForStack tells whether a probe is to be had for the sake of its stacks,
+// which cost less than half of what they cost in a program that a trampoline
+// calls: that one's own frames are dear to unwind. With more targets, stacks would
+// go through frames whose returns are hooked by us; where a kretprobe hooks the
+// same ones the kernel can't follow.
+func (s *Session) probesForStack() bool {
+	return s.opts.Stack && !s.opts.RawStacks && s.kernel.Arch.ProbeStacks && len(s.targets) == 1 && !s.probesRefused
 }
 
 // BackendLinks is the name of the backend that every kernel has.

@@ -449,7 +449,7 @@ int on_entry(void *ctx)
 SEC("fexit")
 int on_exit(void *ctx)
 {
-	struct site site = {TRAMPOLINE, ctx, (u64)ctx, 0, CONFIG(CONFIG_TARGET), 0};
+	struct site site = {TRAMPOLINE, ctx, (u64)ctx + CONFIG(CONFIG_FRAME_AT), 0, CONFIG(CONFIG_TARGET), 0};
 	u8 *flag = 0;
 
 	if (!control.gate)

@@ -137,6 +137,7 @@ enum config {
 	CONFIG_COMM_HI,
 	CONFIG_GUARD,       /* 1: this kernel doesn't guard programs against recursion */
 	CONFIG_TASK_TGID,   /* offset of tgid in task_struct */
+	CONFIG_FRAME_AT,    /* of an exit: the entry's frame is so far behind ctx, 0 for one of a trampoline */
 	CONFIG_SESSION,     /* 1: the program runs at returns too */
 	CONFIG_REGS,        /* argument words that calls pass in registers */
 	CONFIG_STACK_ARGS,  /* where the others are, from the stack pointer at the entry on */

@@ -101,9 +101,10 @@ const (
 	ConfigCommHi      = 14
 	ConfigGuard       = 15
 	ConfigTaskTgid    = 16
-	ConfigSession     = 17
-	ConfigRegs        = 18
-	ConfigStackArgs   = 19
+	ConfigFrameAt     = 17
+	ConfigSession     = 18
+	ConfigRegs        = 19
+	ConfigStackArgs   = 20
 )
 
 const (

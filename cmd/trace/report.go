@@ -90,6 +90,6 @@ func dryRun(kernel *plan.Kernel, p *plan.Plan, symbols func() (*tracer.Symbols, 
 		fmt.Fprintf(stdout, "%s: %s\n", qualified(t.Func, t.Module), t.Prototype())
 	}
 	reportSkipped(stderr, p.Skipped)
-	fmt.Fprintf(stderr, "trace: would trace %d functions by fentry and fexit links, %d not\n", len(p.Targets), len(p.Skipped))
+	fmt.Fprintf(stderr, "trace: would trace %d functions, %d not\n", len(p.Targets), len(p.Skipped))
 	return nil
 }

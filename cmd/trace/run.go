@@ -59,6 +59,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		Exits:      o.parsedMode != spec.Entry,
 		Calls:      o.parsedMode == spec.Call,
 		Stack:      o.stack,
+		RawStacks:  o.verbose,
 		Self:       o.self,
 		Pids:       o.pids,
 		Command:    o.filterCmd,

@@ -244,3 +244,25 @@ func CountsRecursion(prog int) (bool, error) {
 	// The kernel says how much of it it knows.
 	return attr.len >= recursionMissesEnd, nil
 }
+
+// KprobeMissed returns how many calls a link of AttachKprobeMulti missed that its
+// program knows nothing of: before fprobe was put on top of function graph tracing
+// (Linux 6.14, 4346ba160409), for want of room to remember their returns. 0 where
+// the kernel doesn't say (before 6.7, e2b2cd592adf).
+func KprobeMissed(link int) (uint64, error) {
+	var info struct {
+		_      [4]uint32
+		addrs  uint64
+		_      [2]uint32
+		missed uint64
+		_      [8]uint64
+	}
+	attr := struct {
+		fd, len uint32
+		info    unsafe.Pointer
+	}{uint32(link), uint32(unsafe.Sizeof(info)), unsafe.Pointer(&info)}
+	if _, err := call(cmdObjGetInfoByFd, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
+		return 0, err
+	}
+	return info.missed, nil
+}

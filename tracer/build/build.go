@@ -53,7 +53,23 @@ func (o Options) Constants(index int, t *plan.Target) (entry, exit Constants) {
 	common := o.constants(shape, stringBits(t))
 	common[wire.ConfigTarget] = uint64(index)
 	common[wire.ConfigRetval] = flag(t.Ret != nil)
+	common[wire.ConfigFrameAt] = 0
 	return common, maps.Clone(common)
+}
+
+// ProbeConstants returns the constants of a program that probes the entry of a
+// target, and those of an fexit program that goes with it. The stack is taken at
+// the entry, so that nothing is kept for the exit.
+func (o Options) ProbeConstants(index int, t *plan.Target, regs arch.Regs) (entry, exit Constants) {
+	o.Slots = false
+	group := o.Groups([]*plan.Target{t}, []int{0})[0]
+	_, exit = o.Constants(index, t)
+	o.Exits = false
+	// The trampoline was called from the function, so between its argument array
+	// and the caller's return address, where the stack pointer was, there are
+	// the result, the frame pointer and the return address into the function.
+	exit[wire.ConfigFrameAt] = uint64(wordSize * (t.Words + 3))
+	return o.GroupConstants(group, regs), exit
 }
 
 // Group is a set of targets that have one program in common.

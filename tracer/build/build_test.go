@@ -57,14 +57,14 @@ func targets(t *testing.T) []*plan.Target {
 // configNames are enum config's, in its order.
 var configNames = []string{
 	"target", "record_size", "call_size", "words", "strings", "stack_at", "call_stack_at", "slots", "copy_ctx", "retval",
-	"self", "pids", "comm", "comm_lo", "comm_hi", "guard", "task_tgid", "session", "regs", "stack_args",
+	"self", "pids", "comm", "comm_lo", "comm_hi", "guard", "task_tgid", "frame_at", "session", "regs", "stack_args",
 }
 
 // groupOnly are the constants that only programs with many targets have; those
 // have none of linkOnly.
 var (
 	groupOnly = []string{"session", "regs", "stack_args"}
-	linkOnly  = []string{"target", "retval"}
+	linkOnly  = []string{"target", "retval", "frame_at"}
 )
 
 // spell gives the constants that aren't zero, as "words=5 strings=0x14".

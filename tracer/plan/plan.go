@@ -26,6 +26,19 @@ type Kernel struct {
 	Modules func() ([]Module, error)
 }
 
+// FprobeOnGraph tells whether the kernel remembers the returns that fprobes, and
+// so kprobe.session, wait for on each task's shadow stack. Before 6.14
+// (4346ba160409) it had two for each function and CPU, and missed calls when all
+// were in use.
+func (k *Kernel) FprobeOnGraph() bool {
+	id, ok := k.Types.FindType(btfx.KindStruct, "fprobe")
+	if !ok {
+		return false
+	}
+	_, err := k.Types.Member(id, "hlist_array")
+	return err == nil
+}
+
 // Module is a loaded kernel module that has BTF.
 type Module struct {
 	Name  string
