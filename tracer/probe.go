@@ -1,7 +1,6 @@
 package tracer
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/cilium/ebpf"
@@ -10,6 +9,7 @@ import (
 
 	"fgtrace/btfx"
 	"fgtrace/internal/bpfsys"
+	"fgtrace/tracer/build"
 	"fgtrace/tracer/plan"
 )
 
@@ -77,25 +77,28 @@ func probe(k *plan.Kernel, t *plan.Target) (reason string, err error) {
 // have 4 KiB or, on arm64, up to 64 KiB.
 const probeBuffer = 64 << 10
 
-// hasCompareAndSwap tells whether programs have atomic operations other than
-// addition: Linux has since 5.12 (5ffa25502b5a).
-func hasCompareAndSwap() (bool, error) {
+// isModern tells whether programs have atomic operations other than addition
+// (Linux 5.12, 5ffa25502b5a) and may read the current task_struct like their own
+// memory (5.11, 3ca1032ab7ab).
+func isModern(task build.Task) (bool, error) {
 	swap := asm.CmpXchg.Mem(asm.RFP, asm.R1, asm.DWord, -8)
 	// The library leaves out the operation: BPF_CMPXCHG of include/uapi/linux/bpf.h.
 	swap.Constant = 0xf0 | 0x01
 	fd, err := bpfsys.Load(bpfsys.Program{Name: "probe", Type: ebpf.RawTracepoint, Insns: asm.Instructions{
+		asm.FnGetCurrentTaskBtf.Call(),
+		asm.LoadMem(asm.R1, asm.R0, int16(task.Comm), asm.DWord),
+		asm.LoadMem(asm.R2, asm.R0, int16(task.Pid), asm.Word),
 		asm.Mov.Imm(asm.R0, 0),
-		asm.Mov.Imm(asm.R1, 0),
 		asm.StoreMem(asm.RFP, -8, asm.R1, asm.DWord),
 		swap,
 		asm.Mov.Imm(asm.R0, 0),
 		asm.Return(),
 	}})
-	if errors.Is(err, unix.EINVAL) {
+	if isRefusal(err) {
 		return false, nil
 	}
 	if err != nil {
-		return false, explain(fmt.Errorf("probe compare and swap: %w", err))
+		return false, explain(fmt.Errorf("probe programs: %w", err))
 	}
 	return true, unix.Close(fd)
 }

@@ -104,6 +104,9 @@ func (s *Session) load() error {
 		Exits:      s.opts.Exits,
 		BufferSize: s.opts.BufferSize,
 	}
+	if o.Task, err = taskOffsets(s.kernel.Types); err != nil {
+		return err
+	}
 	o.Kfuncs.IsReturn, _ = s.kernel.Types.FindFunc("bpf_session_is_return")
 	o.Kfuncs.Cookie, _ = s.kernel.Types.FindFunc("bpf_session_cookie")
 	mapSpecs, err := o.Maps(spec, len(s.targets))
@@ -228,6 +231,23 @@ func Backends() []string {
 	return names
 }
 
+// taskOffsets finds what programs read of the current task.
+func taskOffsets(types *btfx.Types) (build.Task, error) {
+	var t build.Task
+	id, ok := types.FindType(btfx.KindStruct, "task_struct")
+	if !ok {
+		return t, fmt.Errorf("find task_struct: it is not in BTF")
+	}
+	for name, offset := range map[string]*int{"pid": &t.Pid, "tgid": &t.Tgid, "comm": &t.Comm} {
+		member, err := types.Member(id, name)
+		if err != nil {
+			return t, fmt.Errorf("find task_struct: %w", err)
+		}
+		*offset = int(member.Offset / 8)
+	}
+	return t, nil
+}
+
 func (s *Session) filtersPids() bool { return s.opts.Command || len(s.opts.Pids) > 0 }
 
 // instructions returns a program with its constants and maps.
@@ -275,11 +295,11 @@ func (s *Session) identify(o *build.Options) error {
 		return fmt.Errorf("probe recursion guard: %w", err)
 	}
 	o.Guard = !guarded
-	if s.opts.Calls {
-		if o.Slots, err = hasCompareAndSwap(); err != nil {
-			return err
-		}
+	modern, err := isModern(o.Task)
+	if err != nil {
+		return err
 	}
+	o.Slots, o.ReadTask = modern && s.opts.Calls, modern
 	for _, pid := range s.opts.Pids {
 		if err := s.maps[bpf.MapPids].Put(uint32(pid), uint8(1)); err != nil {
 			return fmt.Errorf("set PID filter: %w", err)
@@ -290,21 +310,13 @@ func (s *Session) identify(o *build.Options) error {
 
 // follow attaches the program that keeps the set of processes.
 func (s *Session) follow(o build.Options) error {
-	task, ok := s.kernel.Types.FindType(btfx.KindStruct, "task_struct")
-	if !ok {
-		return fmt.Errorf("follow forks: BTF has no task_struct")
-	}
-	tgid, err := s.kernel.Types.Member(task, "tgid")
-	if err != nil {
-		return fmt.Errorf("follow forks: %w", err)
-	}
 	var self uint64 = uint64(os.Getpid())
 	if o.Self != 0 {
 		self = uint64(o.Self)
 	}
 	insns, err := s.programs.instructions(bpf.ProgFork, build.Constants{
 		wire.ConfigSelf:     self,
-		wire.ConfigTaskTgid: uint64(tgid.Offset / 8),
+		wire.ConfigForkTgid: uint64(o.Task.Tgid),
 	})
 	if err != nil {
 		return err

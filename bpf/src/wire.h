@@ -27,6 +27,10 @@ enum limit {
 	CONFIG_REGS_ARG = 0xe00,    /* +i stands for the offset of the i-th argument in struct pt_regs, */
 	CONFIG_REGS_RETVAL = 0xe80, /* of the return value, */
 	CONFIG_REGS_SP = 0xe81,     /* and of the stack pointer */
+	CONFIG_TASK_PID = 0xe90,    /* stand for offsets in struct task_struct */
+	CONFIG_TASK_TGID = 0xe91,
+	CONFIG_TASK_COMM = 0xe92,
+	CONFIG_TASK_COMM_HI = 0xe93,
 	CONFIG_IS_RETURN = 0x5e55,  /* as a helper's number: stands for kfunc bpf_session_is_return, */
 	CONFIG_COOKIE = 0x5e56,     /* for kfunc bpf_session_cookie */
 	COOKIE_WORDS_SHIFT = 32,    /* an attach cookie is the target, and from here on its argument words */
@@ -136,7 +140,8 @@ enum config {
 	CONFIG_COMM_LO,     /* the name, 16 bytes padded with NUL */
 	CONFIG_COMM_HI,
 	CONFIG_GUARD,       /* 1: this kernel doesn't guard programs against recursion */
-	CONFIG_TASK_TGID,   /* offset of tgid in task_struct */
+	CONFIG_FORK_TGID,   /* offset of tgid in task_struct */
+	CONFIG_TASK,        /* 1: programs may read the current task_struct like their own memory */
 	CONFIG_FRAME_AT,    /* of an exit: the entry's frame is so far behind ctx, 0 for one of a trampoline */
 	CONFIG_SESSION,     /* 1: the program runs at returns too */
 	CONFIG_REGS,        /* argument words that calls pass in registers */

@@ -100,11 +100,12 @@ const (
 	ConfigCommLo      = 13
 	ConfigCommHi      = 14
 	ConfigGuard       = 15
-	ConfigTaskTgid    = 16
-	ConfigFrameAt     = 17
-	ConfigSession     = 18
-	ConfigRegs        = 19
-	ConfigStackArgs   = 20
+	ConfigForkTgid    = 16
+	ConfigTask        = 17
+	ConfigFrameAt     = 18
+	ConfigSession     = 19
+	ConfigRegs        = 20
+	ConfigStackArgs   = 21
 )
 
 const (
@@ -120,6 +121,10 @@ const (
 	ConfigRegsArg    = 3584
 	ConfigRegsRetval = 3712
 	ConfigRegsSp     = 3713
+	ConfigTaskPid    = 3728
+	ConfigTaskTgid   = 3729
+	ConfigTaskComm   = 3730
+	ConfigTaskCommHi = 3731
 	ConfigIsReturn   = 24149
 	ConfigCookie     = 24150
 	CookieWordsShift = 32

@@ -26,13 +26,17 @@ type Options struct {
 	Pids     bool   // only processes in the set
 	Comm     string // only tasks of this name; "": all
 	Guard    bool   // the kernel doesn't guard programs against recursion
-	TaskTgid int    // offset of tgid in task_struct, in bytes
+	Task     Task
+	ReadTask bool // programs may read the current task_struct like their own memory
 	Kfuncs   Kfuncs
 
 	Exits      bool // an exit program is attached too
 	Slots      bool // entries are kept until their exits, and sent together
 	BufferSize int  // of the ring buffer, in bytes: a power of two of pages
 }
+
+// Task holds offsets in struct task_struct, in bytes.
+type Task struct{ Pid, Tgid, Comm int }
 
 // Kfuncs are the BTF type IDs, in vmlinux, of kfuncs that programs may call; 0
 // where the kernel has no such function.
@@ -130,9 +134,12 @@ func (o Options) constants(shape event.Shape, strings uint64) Constants {
 		wire.ConfigPids:        flag(o.Pids),
 		wire.ConfigComm:        flag(o.Comm != ""),
 		wire.ConfigGuard:       flag(o.Guard),
-		wire.ConfigTaskTgid:    uint64(o.TaskTgid),
+		wire.ConfigForkTgid:    uint64(o.Task.Tgid),
 	}
 	c[wire.ConfigCommLo], c[wire.ConfigCommHi] = commWords(o.Comm)
+	c[wire.ConfigTask] = flag(o.ReadTask)
+	c[wire.ConfigTaskPid], c[wire.ConfigTaskTgid] = uint64(o.Task.Pid), uint64(o.Task.Tgid)
+	c[wire.ConfigTaskComm], c[wire.ConfigTaskCommHi] = uint64(o.Task.Comm), uint64(o.Task.Comm+wordSize)
 	return c
 }
 
@@ -198,7 +205,8 @@ func fill(template asm.Instructions, constants Constants) (asm.Instructions, err
 }
 
 // complete writes the constants that are parts of instructions: the offsets of
-// loads from ctx, which the verifier wants there, and the number of the kfunc.
+// loads from ctx and the task, which the verifier wants there, and the numbers of
+// kfuncs.
 func complete(insns asm.Instructions, constants Constants) error {
 	for i := range insns {
 		ins := &insns[i]
@@ -208,7 +216,7 @@ func complete(insns asm.Instructions, constants Constants) error {
 		case ins.OpCode.Class() == asm.LdXClass && ins.Offset >= wordSize*wire.ConfigRegsArg:
 			offset, ok := constants[uint32(ins.Offset)/wordSize]
 			if !ok {
-				return fmt.Errorf("build program: instruction %d: no register for %#x", i, ins.Offset/wordSize)
+				return fmt.Errorf("build program: instruction %d: no offset for %#x", i, ins.Offset/wordSize)
 			}
 			ins.Offset = int16(offset)
 		case ins.IsBuiltinCall() && (ins.Constant == wire.ConfigIsReturn || ins.Constant == wire.ConfigCookie):

@@ -57,7 +57,7 @@ func targets(t *testing.T) []*plan.Target {
 // configNames are enum config's, in its order.
 var configNames = []string{
 	"target", "record_size", "call_size", "words", "strings", "stack_at", "call_stack_at", "slots", "copy_ctx", "retval",
-	"self", "pids", "comm", "comm_lo", "comm_hi", "guard", "task_tgid", "frame_at", "session", "regs", "stack_args",
+	"self", "pids", "comm", "comm_lo", "comm_hi", "guard", "fork_tgid", "task", "frame_at", "session", "regs", "stack_args",
 }
 
 // groupOnly are the constants that only programs with many targets have; those
@@ -110,9 +110,9 @@ func TestConstants(t *testing.T) {
 			want:    "record_size=0x160 call_size=0x170 words=0x5 strings=0x14 retval=0x1",
 		},
 		"all": {
-			options: Options{Stack: true, Self: 77, Pids: true, Comm: "ping", Guard: true, TaskTgid: 2468},
+			options: Options{Stack: true, Self: 77, Pids: true, Comm: "ping", Guard: true, Task: Task{Tgid: 2468}},
 			want: "record_size=0x558 call_size=0x568 words=0x5 strings=0x14 stack_at=0x160 call_stack_at=0x170 retval=0x1 " +
-				"self=0x4d pids=0x1 comm=0x1 comm_lo=0x676e6970 guard=0x1 task_tgid=0x9a4",
+				"self=0x4d pids=0x1 comm=0x1 comm_lo=0x676e6970 guard=0x1 fork_tgid=0x9a4",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -237,7 +237,7 @@ func TestProgram(t *testing.T) {
 		for name, constants := range map[string]Constants{
 			bpf.ProgEntry: entry,
 			bpf.ProgExit:  exit,
-			bpf.ProgFork:  {wire.ConfigSelf: 1, wire.ConfigTaskTgid: 2},
+			bpf.ProgFork:  {wire.ConfigSelf: 1, wire.ConfigForkTgid: 2},
 		} {
 			template := object(t).Programs[name].Instructions
 			if marks(template) == 0 {
@@ -351,7 +351,7 @@ func helperFunc(f asm.BuiltinFunc) string {
 		return "map operations: see the deny list's htab_* and percpu_*"
 	case asm.FnKtimeGetNs, asm.FnGetSmpProcessorId, asm.FnGetCurrentPidTgid, asm.FnGetCurrentComm, asm.FnGetCurrentTask,
 		asm.FnGetStack, asm.FnProbeReadKernel, asm.FnProbeReadKernelStr, asm.FnProbeReadUserStr,
-		asm.FnRingbufReserve, asm.FnRingbufSubmit, asm.FnGetAttachCookie, asm.FnGetFuncRet:
+		asm.FnRingbufReserve, asm.FnRingbufSubmit, asm.FnGetAttachCookie, asm.FnGetFuncRet, asm.FnGetCurrentTaskBtf:
 		return strings.TrimPrefix(f.String(), "Fn")
 	}
 	return ""
@@ -364,7 +364,7 @@ func TestHelpersDenied(t *testing.T) {
 		"bpf_ktime_get_ns", "bpf_get_smp_processor_id", "bpf_get_current_pid_tgid", "bpf_get_current_comm", "bpf_get_current_task",
 		"bpf_get_stack", "bpf_probe_read_kernel", "bpf_probe_read_kernel_str", "bpf_probe_read_user_str",
 		"bpf_ringbuf_reserve", "bpf_ringbuf_submit", "htab_map_update_elem", "htab_map_delete_elem",
-		"bpf_get_attach_cookie_kprobe_multi", "bpf_get_attach_cookie_tracing", "bpf_session_is_return", "bpf_session_cookie",
+		"bpf_get_current_task_btf", "bpf_get_attach_cookie_kprobe_multi", "bpf_get_attach_cookie_tracing", "bpf_session_is_return", "bpf_session_cookie",
 	} {
 		if denied[name] == "" {
 			t.Errorf("%s can be traced, and is called by every program", name)
