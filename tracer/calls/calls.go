@@ -53,6 +53,7 @@ type Assembler struct {
 
 	open   table
 	free   []*Call
+	whole  Call // the last that came whole
 	nextID uint64
 	counts Counts
 }
@@ -105,22 +106,24 @@ func (a *Assembler) same(c *Call, r *event.Record) bool {
 	return a.Missed == nil || r.Time-c.Entry < missable || !a.Missed(c.Target, c.Entry)
 }
 
-// Whole takes a call that came as one record, and returns it with words and
-// strings that are valid as long as the record's are. It is to be given back by
-// Release. A call whose entry may be another's has no Entered.
-func (a *Assembler) Whole(r *event.Record) *Call {
+// Whole takes a call that came as one record, and returns it with words that are
+// valid as long as the record is, and at most until the next call of Whole. A call
+// whose entry may be another's has no Entered.
+func (a *Assembler) Whole(w *event.Whole) *Call {
 	if a.open.used > 0 {
-		if old := a.open.take(r.Frame); old != nil {
+		if old := a.open.take(w.Frame()); old != nil {
 			a.counts.NoExit++
 			a.Release(old)
 		}
 	}
-	c := a.get()
-	c.Target, c.Pid, c.Tid, c.CPU, c.ExitCPU, c.Comm = r.Target, r.Pid, r.Tid, r.CPU, r.CPU, r.Comm
-	c.Entry, c.Exit, c.Entered = r.Time, r.ExitTime, true
-	c.Words, c.Strings, c.Retval = r.Words, r.Strings, [8]byte(r.Retval)
-	c.Stack = nil
-	if r.ExitTime-r.Time >= missable && a.Missed != nil && a.Missed(r.Target, r.Time) {
+	a.nextID++
+	c := &a.whole
+	c.ID, c.Target, c.CPU, c.Comm = a.nextID, w.Target(), w.CPU(), *w.Comm()
+	pidTgid := w.PidTgid()
+	c.Pid, c.Tid = uint32(pidTgid>>32), uint32(pidTgid)
+	c.Entry, c.Exit, c.Entered = w.Entry(), w.Exit(), true
+	c.Words, c.Retval = w.Words(), *w.Retval()
+	if c.Exit-c.Entry >= missable && a.Missed != nil && a.Missed(c.Target, c.Entry) {
 		c.Entered = false
 		a.counts.NoEntry++
 		a.counts.NoExit++

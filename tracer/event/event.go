@@ -68,32 +68,39 @@ const (
 	Call  Kind = wire.KindCall
 )
 
-// Record is one decoded record.
+// Record is a decoded entry or exit.
 type Record struct {
 	Kind      Kind
 	EntryLost bool   // of an exit: its entry found no room in the ring buffer
 	Target    int    // index in the plan
-	Time      uint64 // ns, CLOCK_MONOTONIC, taken in the program; of a call: of its entry
+	Time      uint64 // ns, CLOCK_MONOTONIC, taken in the program
 	Frame     uint64 // identity of the call while it lives
 	Pid, Tid  uint32 // tgid and pid of the kernel
-	CPU       uint16 // of a call: of its entry
+	CPU       uint16
 
-	// Of an entry and of a call.
+	// Of an entry.
 	Comm     [wire.CommSize]byte // padded with NUL
 	Words    []byte              // argument words
 	Strings  []byte              // wire.StringSize bytes each: see String
 	Frames   []byte              // 8 bytes a return address, innermost first
 	StackErr int                 // errno of the stack that could not be had, or 0
 
-	// Of an exit and of a call.
-	Retval   []byte // the word that holds the return value
-	ExitTime uint64 // as Time
+	// Of an exit: the word that holds the return value.
+	Retval []byte
 	// Of an exit: entries were lost up to this time, in ns, and not of all of
 	// them is it known whose they were. 0: it is.
 	Unsure uint64
 }
 
-// Decode reads one record into r. shapes has an element for each target. An
+// KindOf returns the kind of a record, or 0 where there is none.
+func KindOf(raw []byte) Kind {
+	if len(raw) < wire.RecordSize {
+		return 0
+	}
+	return (*header)(raw).kind()
+}
+
+// Decode reads an entry or exit into r. shapes has an element for each target. An
 // error says that the record is not what a program of ours writes.
 func Decode(raw []byte, shapes []Shape, r *Record) error {
 	if len(raw) < wire.RecordSize {
@@ -111,15 +118,8 @@ func Decode(raw []byte, shapes []Shape, r *Record) error {
 			return fmt.Errorf("decode entry: %d bytes of %d", len(raw), size)
 		}
 		r.decodeHeader(head)
-		r.Retval, r.ExitTime = nil, 0
+		r.Retval = nil
 		return r.decodeBody(raw[wire.RecordSize:], head, &shapes[target])
-	case Call:
-		if size := shapes[target].CallSize(); len(raw) < size {
-			return fmt.Errorf("decode call: %d bytes of %d", len(raw), size)
-		}
-		r.decodeHeader(head)
-		r.decodeResult((*result)(raw[wire.RecordSize:]))
-		return r.decodeBody(raw[ExitSize:], head, &shapes[target])
 	case Exit:
 		return r.decodeExit(raw, head)
 	}
@@ -157,9 +157,11 @@ type result [wire.ResultSize]byte
 // resultAt has the offsets of a result's parts.
 var resultAt *wire.Result
 
-func (r *Record) decodeResult(raw *result) {
-	r.Retval = raw[unsafe.Offsetof(resultAt.Retval):][:wordSize]
-	r.ExitTime = binary.LittleEndian.Uint64(raw[unsafe.Offsetof(resultAt.Time):])
+func (r *result) retval() *[wordSize]byte {
+	return (*[wordSize]byte)(r[unsafe.Offsetof(resultAt.Retval):])
+}
+func (r *result) time() uint64 {
+	return binary.LittleEndian.Uint64(r[unsafe.Offsetof(resultAt.Time):])
 }
 
 func (r *Record) decodeExit(raw []byte, h *header) error {
@@ -167,7 +169,7 @@ func (r *Record) decodeExit(raw []byte, h *header) error {
 		return fmt.Errorf("decode exit: %d bytes of %d", len(raw), ExitSize)
 	}
 	r.decodeHeader(h)
-	r.decodeResult((*result)(raw[wire.RecordSize:]))
+	r.Retval = (*result)(raw[wire.RecordSize:]).retval()[:]
 	r.Unsure = uint64(h.frames())
 	r.Words, r.Strings, r.Frames, r.StackErr = nil, nil, nil, 0
 	return nil
@@ -182,16 +184,90 @@ func (r *Record) decodeBody(raw []byte, h *header, shape *Shape) error {
 	if !shape.Stack {
 		return nil
 	}
-	frames := h.frames()
+	var err error
+	r.Frames, r.StackErr, err = h.stack(raw[framesAt:])
+	return err
+}
+
+// stack returns the part of frames that is filled, or the error number that is
+// there instead of it.
+func (h *header) stack(frames []byte) (filled []byte, errno int, err error) {
+	n := h.frames()
 	switch {
-	case frames > wire.MaxFrames:
-		return fmt.Errorf("decode stack: %d frames", frames)
-	case frames < 0:
-		r.StackErr = int(-frames)
-	default:
-		r.Frames = raw[framesAt:][:frames*wordSize]
+	case n > wire.MaxFrames:
+		return nil, 0, fmt.Errorf("decode stack: %d frames", n)
+	case n < 0:
+		return nil, int(-n), nil
 	}
-	return nil
+	return frames[:n*wordSize], 0, nil
+}
+
+// Whole is the record of a whole call, which its methods read: every call pays
+// for what is copied. It was checked by ViewWhole.
+type Whole struct {
+	head   *header
+	result *result
+	body   []byte
+	shape  *Shape
+}
+
+// ViewWhole returns the view of a record of a whole call. shapes has an element
+// for each target. An error says that the record is not what a program of ours
+// writes.
+func ViewWhole(raw []byte, shapes []Shape) (Whole, error) {
+	if len(raw) < ExitSize {
+		return Whole{}, fmt.Errorf("decode call: %d bytes, less than any", len(raw))
+	}
+	w := Whole{head: (*header)(raw), result: (*result)(raw[wire.RecordSize:ExitSize]), body: raw[ExitSize:]}
+	target := w.head.target()
+	if uint64(target) >= uint64(len(shapes)) {
+		return Whole{}, fmt.Errorf("decode call: target %d of %d", target, len(shapes))
+	}
+	w.shape = &shapes[target]
+	if len(w.body) < w.shape.bodySize() {
+		return Whole{}, fmt.Errorf("decode call: %d bytes of %d", len(raw), w.shape.CallSize())
+	}
+	if w.shape.Stack && w.head.frames() > wire.MaxFrames {
+		return Whole{}, fmt.Errorf("decode call: %d frames", w.head.frames())
+	}
+	return w, nil
+}
+
+// Target returns the index in the plan.
+func (w *Whole) Target() int { return int(w.head.target()) }
+
+// Entry and Exit return the times of both in ns, CLOCK_MONOTONIC.
+func (w *Whole) Entry() uint64 { return w.head.time() }
+func (w *Whole) Exit() uint64  { return w.result.time() }
+
+// Frame returns what was the identity of the call while it lived.
+func (w *Whole) Frame() uint64 { return w.head.frame() }
+
+// PidTgid returns the thread in the lower and the process in the upper half.
+func (w *Whole) PidTgid() uint64 { return w.head.pidTgid() }
+
+// CPU returns that of the entry.
+func (w *Whole) CPU() uint16 { return w.head.cpu() }
+
+// Comm returns the task's name at the entry, padded with NUL.
+func (w *Whole) Comm() *[wire.CommSize]byte {
+	return (*[wire.CommSize]byte)(w.head[unsafe.Offsetof(at.Comm):])
+}
+
+// Retval returns the word that holds the return value.
+func (w *Whole) Retval() *[wordSize]byte { return w.result.retval() }
+
+// Words returns the argument words.
+func (w *Whole) Words() []byte { return w.body[:w.shape.stringsAt()] }
+
+// Stack returns the return addresses, 8 bytes each, innermost first, or the
+// errno of a stack that could not be had.
+func (w *Whole) Stack() (frames []byte, errno int) {
+	if !w.shape.Stack {
+		return nil, 0
+	}
+	frames, errno, _ = w.head.stack(w.body[w.shape.framesAt():])
+	return frames, errno
 }
 
 // String returns the i-th of the strings that Record.Strings holds, without

@@ -78,31 +78,14 @@ var shapeTests = map[string]struct {
 			Retval: 0xfffffffffffffffe,
 		}.Bytes(),
 		want: Record{
-			Kind: Exit, Retval: []byte{0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, ExitTime: 0x1122334455667788,
+			Kind: Exit, Retval: []byte{0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
 		},
 	},
 	"exit entry lost": {
 		raw: wiretest.Exit{
 			Time: 0x1122334455667788, Frame: 0xffffc90000123e48, Pid: 4242, Tid: 4243, Target: 1, CPU: 258, EntryLost: true,
 		}.Bytes(),
-		want: Record{Kind: Exit, EntryLost: true, Retval: make([]byte, 8), ExitTime: 0x1122334455667788},
-	},
-	"call": {
-		raw:  wiretest.Call{Entry: entry, Retval: 2, ExitTime: 0x1122334455667799}.Bytes(),
-		want: Record{Kind: Call, Words: []byte{}, Strings: []byte{}, Retval: []byte{2, 0, 0, 0, 0, 0, 0, 0}, ExitTime: 0x1122334455667799},
-	},
-	"call words stack": {
-		shape: Shape{Words: 1, Stack: true},
-		raw: wiretest.Call{
-			Entry: with(entry, func(e *wiretest.Entry) {
-				e.Words, e.Stack, e.Frames = []uint64{7}, true, []uint64{0xffffffff81000005}
-			}),
-			ExitTime: 0x1122334455667799,
-		}.Bytes(),
-		want: Record{
-			Kind: Call, Words: []byte{7, 0, 0, 0, 0, 0, 0, 0}, Strings: []byte{}, Frames: []byte{5, 0, 0, 0x81, 0xff, 0xff, 0xff, 0xff},
-			Retval: make([]byte, 8), ExitTime: 0x1122334455667799,
-		},
+		want: Record{Kind: Exit, EntryLost: true, Retval: make([]byte, 8)},
 	},
 }
 
@@ -114,12 +97,10 @@ func TestDecode(t *testing.T) {
 			want.Pid, want.Tid, want.CPU = 4242, 4243, 258
 			if want.Kind == 0 {
 				want.Kind = Entry
-			}
-			if want.Kind != Exit {
 				copy(want.Comm[:], entry.Comm)
 			}
 			// What an earlier record left behind must not show.
-			got := Record{StackErr: 1, EntryLost: true, ExitTime: 9, Unsure: 9, Words: []byte{9}, Strings: []byte{9}, Frames: []byte{9}, Retval: []byte{9}}
+			got := Record{StackErr: 1, EntryLost: true, Unsure: 9, Words: []byte{9}, Strings: []byte{9}, Frames: []byte{9}, Retval: []byte{9}}
 			shapes := []Shape{{}, test.shape}
 			if err := Decode(test.raw, shapes, &got); err != nil {
 				t.Fatal(err)
@@ -158,8 +139,7 @@ func TestDecodeErrors(t *testing.T) {
 		"no such target":    {wiretest.Exit{Target: 1}.Bytes(), "decode record: target 1 of 1"},
 		"target of 32 bits": {wiretest.Exit{Target: 1<<32 - 1}.Bytes(), "decode record: target 4294967295 of 1"},
 		"kind 0":            {kind(0), "decode record: kind 0"},
-		"kind 4":            {kind(4), "decode record: kind 4"},
-		"half a call":       {kind(3), "decode call: 72 bytes of 1088"},
+		"kind 3":            {kind(3), "decode record: kind 3"},
 		"no room for stack": {entryBytes(0), "decode entry: 64 bytes of 1072"},
 		"127 frames":        {stack(127), ""},
 		"128 frames":        {stack(128), "decode stack: 128 frames"},
@@ -174,6 +154,120 @@ func TestDecodeErrors(t *testing.T) {
 			}
 		})
 	}
+}
+
+var call = wiretest.Call{
+	Entry: with(entry, func(e *wiretest.Entry) {
+		e.Words, e.Stack, e.Frames = []uint64{7, 8}, true, []uint64{0xffffffff81000005, 6}
+	}),
+	ExitTime: 0x1122334455667799, Retval: 0xfffffffffffffffe,
+}
+
+// spelled is what the methods of a Whole return.
+type spelled struct {
+	Target            int
+	Entry, Exit       uint64
+	Frame, PidTgid    uint64
+	CPU               uint16
+	Comm              string
+	Words, Ret, Stack []byte
+	StackErr          int
+}
+
+func spell(w *Whole) spelled {
+	s := spelled{
+		Target: w.Target(), Entry: w.Entry(), Exit: w.Exit(), Frame: w.Frame(), PidTgid: w.PidTgid(), CPU: w.CPU(),
+		Comm: string(bytes.TrimRight(w.Comm()[:], "\x00")), Words: w.Words(), Ret: w.Retval()[:],
+	}
+	s.Stack, s.StackErr = w.Stack()
+	return s
+}
+
+func TestWhole(t *testing.T) {
+	want := spelled{
+		Target: 1, Entry: call.Time, Exit: call.ExitTime, Frame: call.Frame, PidTgid: 4242<<32 | 4243, CPU: 258, Comm: call.Comm,
+		Words: []byte{7, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0},
+		Ret:   []byte{0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff},
+		Stack: []byte{5, 0, 0, 0x81, 0xff, 0xff, 0xff, 0xff, 6, 0, 0, 0, 0, 0, 0, 0},
+	}
+	for name, test := range map[string]struct {
+		shape  Shape
+		change func(*wiretest.Call)
+		want   func(*spelled)
+	}{
+		"with stack": {Shape{Words: 2, Stack: true}, func(*wiretest.Call) {}, func(*spelled) {}},
+		"without":    {Shape{Words: 2}, func(c *wiretest.Call) { c.Stack = false }, func(s *spelled) { s.Stack = nil }},
+		"no words": {
+			Shape{Stack: true}, func(c *wiretest.Call) { c.Words = nil }, func(s *spelled) { s.Words = []byte{} },
+		},
+		"no stack to be had": {
+			Shape{Words: 2, Stack: true}, func(c *wiretest.Call) { c.Frames, c.StackErr = nil, 14 },
+			func(s *spelled) { s.Stack, s.StackErr = nil, 14 },
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, want := call, want
+			test.change(&c)
+			test.want(&want)
+			raw := c.Bytes()
+			if KindOf(raw) != Call {
+				t.Errorf("kind %d", KindOf(raw))
+			}
+			shapes := []Shape{{}, test.shape}
+			w, err := ViewWhole(raw, shapes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(want, spell(&w)); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+			for n := range raw {
+				if _, err := ViewWhole(raw[:n:n], shapes); err == nil {
+					t.Errorf("%d bytes of %d: no error", n, len(raw))
+				}
+			}
+			golden.Check(t, "call_"+strings.ReplaceAll(name, " ", "_")+".hex", hex.Dump(bytes.TrimRight(raw, "\x00")))
+		})
+	}
+}
+
+func TestWholeErrors(t *testing.T) {
+	frames := call.Bytes()
+	frames[unsafe.Offsetof(wire.Record{}.Frames)] = 128
+	for name, test := range map[string]struct {
+		raw    []byte
+		shapes []Shape
+		want   string
+	}{
+		"empty":          {nil, []Shape{{}}, "decode call: 0 bytes, less than any"},
+		"no such target": {call.Bytes(), []Shape{{}}, "decode call: target 1 of 1"},
+		"too short":      {call.Bytes()[:80], []Shape{{}, {Words: 2}}, "decode call: 80 bytes of 88"},
+		"128 frames":     {frames, []Shape{{}, {Words: 2, Stack: true}}, "decode call: 128 frames"},
+	} {
+		if _, err := ViewWhole(test.raw, test.shapes); err == nil || err.Error() != test.want {
+			t.Errorf("%s: %v, want %s", name, err, test.want)
+		}
+	}
+}
+
+func FuzzWhole(f *testing.F) {
+	f.Add(call.Bytes(), byte(2), true)
+	f.Fuzz(func(t *testing.T, raw []byte, words byte, stack bool) {
+		shape := Shape{Words: int(words % 13), Stack: stack}
+		w, err := ViewWhole(raw, []Shape{shape, shape})
+		if err != nil {
+			return
+		}
+		s := spell(&w)
+		for _, part := range [][]byte{s.Words, s.Ret, s.Stack} {
+			if !within(part, raw) {
+				t.Fatal("a slice lies outside of the record")
+			}
+		}
+		if len(s.Words) != 8*shape.Words || len(s.Stack)%8 != 0 || !stack && s.Stack != nil {
+			t.Fatalf("%d bytes of words, %d of stack", len(s.Words), len(s.Stack))
+		}
+	})
 }
 
 // entryBytes is an entry of one word that has no stack.
@@ -288,10 +382,10 @@ func FuzzDecode(f *testing.F) {
 				t.Fatal("a slice lies outside of the record")
 			}
 		}
-		if r.Kind != Entry && len(r.Retval) != 8 {
-			t.Fatalf("%d bytes of return value", len(r.Retval))
-		}
 		if r.Kind == Exit {
+			if len(r.Retval) != 8 {
+				t.Fatalf("%d bytes of return value", len(r.Retval))
+			}
 			return
 		}
 		if len(r.Words) != 8*shape.Words || len(r.Strings) != wire.StringSize*shape.Strings || len(r.Frames)%8 != 0 {

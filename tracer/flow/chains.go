@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"hash/maphash"
 
-	"fgtrace/tracer/event"
 	"fgtrace/tracer/plan"
 	"fgtrace/tracer/render"
 	"fgtrace/tracer/stack"
@@ -49,31 +48,32 @@ func newChains(s *Stacks) *chains {
 	return &chains{stacks: s, seed: maphash.MakeSeed(), known: make(map[uint64]*knownChain)}
 }
 
-// of returns the chain of an entry's stack.
-func (c *chains) of(r *event.Record, target *plan.Target) *render.Chain {
-	hash := maphash.Bytes(c.seed, r.Frames) + uint64(r.Target)
+// of returns the chain of a stack, or of the error that there is instead, of a
+// target and its index.
+func (c *chains) of(frames []byte, errno, index int, target *plan.Target) *render.Chain {
+	hash := maphash.Bytes(c.seed, frames) + uint64(index)
 	if c.generation == c.stacks.Symbols.Generation() {
-		if k := c.known[hash]; k != nil && k.target == target && k.errno == r.StackErr && bytes.Equal(k.frames, r.Frames) {
+		if k := c.known[hash]; k != nil && k.target == target && k.errno == errno && bytes.Equal(k.frames, frames) {
 			return k.chain
 		}
 	}
-	chain := c.build(r, target)
+	chain := c.build(frames, errno, target)
 	if generation := c.stacks.Symbols.Generation(); generation != c.generation || len(c.known) >= maxChains {
 		clear(c.known)
 		c.generation = generation
 	}
-	c.known[hash] = &knownChain{target, r.StackErr, bytes.Clone(r.Frames), chain}
+	c.known[hash] = &knownChain{target, errno, bytes.Clone(frames), chain}
 	return chain
 }
 
-func (c *chains) build(r *event.Record, t *plan.Target) *render.Chain {
-	chain := &render.Chain{Errno: r.StackErr}
-	if r.StackErr != 0 {
+func (c *chains) build(raw []byte, errno int, t *plan.Target) *render.Chain {
+	chain := &render.Chain{Errno: errno}
+	if errno != 0 {
 		return chain
 	}
-	frames := make([]uint64, len(r.Frames)/8)
+	frames := make([]uint64, len(raw)/8)
 	for i := range frames {
-		frames[i] = binary.LittleEndian.Uint64(r.Frames[8*i:])
+		frames[i] = binary.LittleEndian.Uint64(raw[8*i:])
 	}
 	tracee := stack.Tracee{Func: t.Func, Module: t.Module, Addr: t.Addr, PatchSpan: c.stacks.PatchSpan}
 	chain.Chain = stack.Build(frames, tracee, c.stacks.Symbols, c.stacks.Limit)

@@ -62,19 +62,19 @@ func (f *Flow) Record(raw []byte) bool {
 	if f.full() {
 		return false
 	}
+	if event.KindOf(raw) == event.Call {
+		return f.whole(raw)
+	}
 	r := &f.record
 	r.Target = len(f.targets)
 	if event.Decode(raw, f.shapes, r) != nil {
 		f.undecoded[r.Target]++
 		return true
 	}
-	switch r.Kind {
-	case event.Entry:
+	if r.Kind == event.Entry {
 		f.entry(r)
-	case event.Exit:
+	} else {
 		f.exit(r)
-	case event.Call:
-		f.call(r)
 	}
 	return !f.full()
 }
@@ -99,7 +99,7 @@ func (f *Flow) entry(r *event.Record) {
 // findChain keeps a call's chain with it: the record won't be there at the exit.
 func (f *Flow) findChain(c *calls.Call, r *event.Record) {
 	if f.chains != nil {
-		c.Stack = f.chains.of(r, f.targets[r.Target])
+		c.Stack = f.chains.of(r.Frames, r.StackErr, r.Target, f.targets[r.Target])
 	}
 }
 
@@ -114,13 +114,23 @@ func (f *Flow) exit(r *event.Record) {
 	f.assembler.Release(c)
 }
 
-func (f *Flow) call(r *event.Record) {
-	c := f.assembler.Whole(r)
-	if c.Entered {
-		f.findChain(c, r)
-		f.emit(render.Call, c)
+// whole takes the record of a whole call.
+func (f *Flow) whole(raw []byte) bool {
+	w, err := event.ViewWhole(raw, f.shapes)
+	if err != nil {
+		f.undecoded[len(f.targets)]++
+		return true
 	}
-	f.assembler.Release(c)
+	c := f.assembler.Whole(&w)
+	if !c.Entered {
+		return true
+	}
+	if f.chains != nil {
+		frames, errno := w.Stack()
+		c.Stack = f.chains.of(frames, errno, c.Target, f.targets[c.Target])
+	}
+	f.emit(render.Call, c)
+	return !f.full()
 }
 
 func (f *Flow) emit(kind render.Kind, c *calls.Call) {

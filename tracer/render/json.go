@@ -260,8 +260,7 @@ func (j *JSON) word(f form, layout *btfx.Layout, word uint64) {
 	case asDecimal:
 		l.uint(layout.FromWord(word))
 	default:
-		l.flush()
-		l.out = layout.AppendJSONWord(l.out, word)
+		l.begin(layout.AppendJSONWord(l.end(), word))
 	}
 }
 
@@ -269,21 +268,20 @@ func (j *JSON) word(f form, layout *btfx.Layout, word uint64) {
 // always the pointer.
 func (j *JSON) longArg(p *param, c *calls.Call) {
 	l := &j.line
-	l.flush()
 	if p.str < 0 {
-		l.out = p.layout.AppendJSON(l.out, p.bytes(c), j.syms)
+		l.begin(p.layout.AppendJSON(l.end(), p.bytes(c), j.syms))
 		return
 	}
 	s, cut, errno := event.String(c.Strings, p.str)
 	if errno != 0 {
-		l.out = append(l.out, `null`...)
+		l.begin(append(l.end(), `null`...))
 	} else {
-		l.out = btfx.AppendJSONString(l.out, s)
+		l.begin(btfx.AppendJSONString(l.end(), s))
 	}
-	l.out = append(l.out, `,"addr":`...)
-	l.out = p.layout.AppendJSON(l.out, p.bytes(c), nil)
+	l.begin(append(l.end(), `,"addr":`...))
+	l.begin(p.layout.AppendJSON(l.end(), p.bytes(c), nil))
 	if cut {
-		l.out = append(l.out, `,"cut":true`...)
+		l.begin(append(l.end(), `,"cut":true`...))
 	}
 }
 
@@ -293,8 +291,7 @@ func (j *JSON) result(r *result, c *calls.Call) {
 	case r.layout == nil:
 		l.short(`null`)
 	case r.form == asLong:
-		l.flush()
-		l.out = r.layout.AppendJSON(l.out, c.Retval[:], j.syms)
+		l.begin(r.layout.AppendJSON(l.end(), c.Retval[:], j.syms))
 	default:
 		word := r.word(c)
 		j.word(r.form, r.layout, word)

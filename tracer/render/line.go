@@ -2,6 +2,7 @@ package render
 
 import (
 	"encoding/binary"
+	"slices"
 
 	"fgtrace/internal/digits"
 )
@@ -14,9 +15,9 @@ import (
 // Who adds pieces calls room first; lineRoom bytes can follow, until the next
 // call.
 type line struct {
-	out []byte // what went before
+	out []byte // what went before, with room for buf behind it
 	n   uint   // bytes in buf
-	buf [lineSize + chunkSize]byte
+	buf *[lineSize + chunkSize]byte
 }
 
 const (
@@ -30,10 +31,16 @@ const (
 )
 
 // begin starts a line behind dst.
-func (l *line) begin(dst []byte) { l.out, l.n = dst, 0 }
+func (l *line) begin(dst []byte) {
+	if cap(dst)-len(dst) < len(l.buf) {
+		dst = slices.Grow(dst, len(l.buf))
+	}
+	l.out, l.n = dst, 0
+	l.buf = (*[lineSize + chunkSize]byte)(dst[len(dst) : len(dst)+len(l.buf)])
+}
 
 // end returns what begin was given, with the line.
-func (l *line) end() []byte { return append(l.out, l.buf[:l.n]...) }
+func (l *line) end() []byte { return l.out[:len(l.out)+int(l.n)] }
 
 func (l *line) room() {
 	if l.n > lineSize-lineRoom {
@@ -41,14 +48,10 @@ func (l *line) room() {
 	}
 }
 
-// flush moves the pieces so far to out. It is for what comes seldom, and kept
-// out of what comes often.
+// flush makes the pieces so far a part of out, for what comes seldom.
 //
 //go:noinline
-func (l *line) flush() {
-	l.out = append(l.out, l.buf[:l.n]...)
-	l.n = 0
-}
+func (l *line) flush() { l.begin(l.end()) }
 
 // word adds the n lowest bytes of a word.
 func (l *line) word(w uint64, n uint) {
@@ -151,8 +154,7 @@ func (l *line) fragment(f *fragment) {
 // long adds text of any length, and makes room.
 func (l *line) long(text []byte) {
 	if l.n+uint(len(text)) > lineSize-lineRoom {
-		l.flush()
-		l.out = append(l.out, text...)
+		l.begin(append(l.end(), text...))
 		return
 	}
 	l.n += uint(copy(l.buf[l.n&lineMask:], text))

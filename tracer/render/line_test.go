@@ -44,8 +44,7 @@ func TestLine(t *testing.T) {
 				l.short("sixteen bytes, x")
 				want += "\x1b[31msixteen bytes, x"
 			case 7:
-				l.flush()
-				l.out = append(l.out, text...)
+				l.begin(append(l.end(), text...))
 				want += text
 			}
 		}

@@ -199,25 +199,23 @@ func (t *Text) word(f form, layout *btfx.Layout, word uint64) {
 	case f == asDecimal:
 		l.uint(layout.FromWord(word))
 	default:
-		l.flush()
-		l.out = layout.AppendTextWord(l.out, word, t.syms)
+		l.begin(layout.AppendTextWord(l.end(), word, t.syms))
 	}
 }
 
 // longArg adds a string, or a value of more than a word.
 func (t *Text) longArg(p *param, c *calls.Call) {
 	l := &t.line
-	l.flush()
 	if p.str < 0 {
-		l.out = p.layout.AppendText(l.out, p.bytes(c), t.syms)
+		l.begin(p.layout.AppendText(l.end(), p.bytes(c), t.syms))
 		return
 	}
 	s, cut, errno := event.String(c.Strings, p.str)
 	if errno != 0 { // NULL, or unreadable: the pointer is all there is
-		l.out = p.layout.AppendText(l.out, p.bytes(c), t.syms)
+		l.begin(p.layout.AppendText(l.end(), p.bytes(c), t.syms))
 		return
 	}
-	l.out = btfx.AppendQuoted(l.out, s)
+	l.begin(btfx.AppendQuoted(l.end(), s))
 	if cut {
 		l.short("...")
 	}
@@ -229,8 +227,7 @@ func (t *Text) result(r *result, c *calls.Call) {
 	case r.layout == nil:
 		l.short("void")
 	case r.form == asLong:
-		l.flush()
-		l.out = r.layout.AppendText(l.out, c.Retval[:], t.syms)
+		l.begin(r.layout.AppendText(l.end(), c.Retval[:], t.syms))
 	default:
 		word := r.word(c)
 		if r.isError(word) {
