@@ -49,11 +49,11 @@ func (r *ring) drain(fn func(raw []byte) bool) (records int) {
 	consumed := (*uint64)(unsafe.Pointer(&r.consumer[0]))
 	produced := (*uint64)(unsafe.Pointer(&r.producer[0]))
 	// Room is given back in steps: a store that the kernel must see is not free.
-	const step = 64
+	const step = 1 << 14 // bytes
 	pos := atomic.LoadUint64(consumed)
 	end := atomic.LoadUint64(produced)
 	defer func() { atomic.StoreUint64(consumed, pos) }()
-	for pos < end {
+	for back := pos + step; pos < end; {
 		at := pos & r.mask
 		header := atomic.LoadUint32((*uint32)(unsafe.Pointer(&r.data[at])))
 		if header&ringBusy != 0 {
@@ -68,8 +68,9 @@ func (r *ring) drain(fn func(raw []byte) bool) (records int) {
 				break
 			}
 		}
-		if records%step == 0 {
+		if pos >= back {
 			atomic.StoreUint64(consumed, pos)
+			back = pos + step
 		}
 	}
 	return records

@@ -103,7 +103,7 @@ struct site {
  */
 #define TASK_LOAD(type, task, i)                                               \
 	({                                                                     \
-		type value;                                                    \
+		u64 value;                                                     \
 		asm volatile("%0 = *(" #type " *)(%1 + %2)"                    \
 			     : "=r"(value)                                     \
 			     : "r"(task), "i"((i) * 8));                       \
@@ -115,7 +115,7 @@ INLINE u64 get_pid_tgid(const struct site *site)
 	if (!CONFIG(CONFIG_TASK))
 		return bpf_get_current_pid_tgid();
 	return TASK_LOAD(u32, site->task, CONFIG_TASK_PID) |
-	       (u64)TASK_LOAD(u32, site->task, CONFIG_TASK_TGID) << 32;
+	       TASK_LOAD(u32, site->task, CONFIG_TASK_TGID) << 32;
 }
 
 INLINE void get_comm(const struct site *site, u64 *comm)

@@ -262,12 +262,8 @@ func (t *tracing) run(ctx context.Context) error {
 
 // drain shows what is there.
 func (t *tracing) drain() error {
-	t.session.Drain(func(raw []byte) bool {
-		if !t.flow.Record(raw) {
-			t.full = true
-		}
-		return !t.full
-	})
+	t.session.Drain(t.flow.Record)
+	t.full = t.flow.Full()
 	return t.out.write(t.flow.Take())
 }
 

@@ -82,3 +82,24 @@ func LeadingZeros(digits uint64) int {
 // Decimal3 returns the three decimal digits of v, below 1000, the first in the
 // lowest byte.
 func Decimal3(v uint64) uint64 { return v/100 | v/10%10<<8 | v%10<<16 | zeros&0xffffff }
+
+// Small is a number below 1000 in decimal: its digits from the lowest byte on,
+// and how many there are.
+type Small struct {
+	Digits uint32
+	Len    uint32
+}
+
+// SmallOf returns v, below 1000, in decimal.
+func SmallOf(v uint64) Small { return smalls[v] }
+
+var smalls = func() (table [1000]Small) {
+	for v := range uint32(1000) {
+		digits, n := '0'+v%10, uint32(1)
+		for rest := v / 10; rest > 0; rest /= 10 {
+			digits, n = digits<<8|('0'+rest%10), n+1
+		}
+		table[v] = Small{digits, n}
+	}
+	return table
+}()

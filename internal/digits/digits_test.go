@@ -21,6 +21,7 @@ func TestAppend(t *testing.T) {
 			{"AppendInt", string(AppendInt(nil, int64(v))), fmt.Sprintf("%d", int64(v))},
 			{"Decimal8", word(Decimal8(v % 1e8)), fmt.Sprintf("%08d", v%1e8)},
 			{"Decimal8 without zeros", word(Decimal8(v % 1e8))[LeadingZeros(Decimal8(v%1e8)):], fmt.Sprint(v % 1e8)},
+			{"SmallOf", word(uint64(SmallOf(v % 1e3).Digits))[:SmallOf(v%1e3).Len], fmt.Sprint(v % 1e3)},
 			{"Decimal3", word(Decimal3(v % 1e3))[:3], fmt.Sprintf("%03d", v%1e3)},
 			{"Hex8", word(Hex8(v & 0xffffffff)), fmt.Sprintf("%08x", v&0xffffffff)},
 		} {

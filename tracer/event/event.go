@@ -29,7 +29,7 @@ func (s Shape) EntrySize() int { return wire.RecordSize + s.bodySize() }
 // has none.
 func (s Shape) CallSize() int { return ExitSize + s.bodySize() }
 
-func (s Shape) bodySize() int {
+func (s *Shape) bodySize() int {
 	size := s.framesAt()
 	if s.Stack {
 		size += wire.MaxFrames * wordSize
@@ -56,8 +56,8 @@ func (s Shape) CallStackAt() int {
 }
 
 // stringsAt and framesAt are offsets behind what the kind of record begins with.
-func (s Shape) stringsAt() int { return s.Words * wordSize }
-func (s Shape) framesAt() int  { return s.stringsAt() + s.Strings*wire.StringSize }
+func (s *Shape) stringsAt() int { return s.Words * wordSize }
+func (s *Shape) framesAt() int  { return s.stringsAt() + s.Strings*wire.StringSize }
 
 // Kind tells an entry from an exit, and both from a whole call.
 type Kind uint8
@@ -203,51 +203,66 @@ func (h *header) stack(frames []byte) (filled []byte, errno int, err error) {
 }
 
 // Whole is the record of a whole call, which its methods read: every call pays
-// for what is copied. It was checked by ViewWhole.
+// for what is copied. View sets it.
 type Whole struct {
-	head   *header
-	result *result
-	body   []byte
-	shape  *Shape
+	head  *wholeHeader
+	body  []byte
+	shape *Shape
 }
 
-// ViewWhole returns the view of a record of a whole call. shapes has an element
-// for each target. An error says that the record is not what a program of ours
+// wholeHeader is what the record of a whole call begins with.
+type wholeHeader [ExitSize]byte
+
+func (h *wholeHeader) record() *header { return (*header)(h[:]) }
+func (h *wholeHeader) result() *result { return (*result)(h[wire.RecordSize:]) }
+
+// View makes w the view of a record of a whole call. shapes has an element for
+// each target. An error says that the record is not what a program of ours
 // writes.
-func ViewWhole(raw []byte, shapes []Shape) (Whole, error) {
+func (w *Whole) View(raw []byte, shapes []Shape) error {
+	if len(raw) >= ExitSize {
+		head := (*wholeHeader)(raw)
+		if target := head.record().target(); uint64(target) < uint64(len(shapes)) {
+			shape := &shapes[target]
+			w.head, w.body, w.shape = head, raw[ExitSize:], shape
+			if len(w.body) >= shape.bodySize() && (!shape.Stack || head.record().frames() <= wire.MaxFrames) {
+				return nil
+			}
+		}
+	}
+	return viewError(raw, shapes)
+}
+
+// viewError says what is wrong with a record.
+func viewError(raw []byte, shapes []Shape) error {
 	if len(raw) < ExitSize {
-		return Whole{}, fmt.Errorf("decode call: %d bytes, less than any", len(raw))
+		return fmt.Errorf("decode call: %d bytes, less than any", len(raw))
 	}
-	w := Whole{head: (*header)(raw), result: (*result)(raw[wire.RecordSize:ExitSize]), body: raw[ExitSize:]}
-	target := w.head.target()
-	if uint64(target) >= uint64(len(shapes)) {
-		return Whole{}, fmt.Errorf("decode call: target %d of %d", target, len(shapes))
+	h := (*header)(raw)
+	if uint64(h.target()) >= uint64(len(shapes)) {
+		return fmt.Errorf("decode call: target %d of %d", h.target(), len(shapes))
 	}
-	w.shape = &shapes[target]
-	if len(w.body) < w.shape.bodySize() {
-		return Whole{}, fmt.Errorf("decode call: %d bytes of %d", len(raw), w.shape.CallSize())
+	if size := shapes[h.target()].CallSize(); len(raw) < size {
+		return fmt.Errorf("decode call: %d bytes of %d", len(raw), size)
 	}
-	if w.shape.Stack && w.head.frames() > wire.MaxFrames {
-		return Whole{}, fmt.Errorf("decode call: %d frames", w.head.frames())
-	}
-	return w, nil
+	return fmt.Errorf("decode call: %d frames", h.frames())
 }
 
 // Target returns the index in the plan.
-func (w *Whole) Target() int { return int(w.head.target()) }
+func (w *Whole) Target() int { return int(w.head.record().target()) }
 
 // Entry and Exit return the times of both in ns, CLOCK_MONOTONIC.
-func (w *Whole) Entry() uint64 { return w.head.time() }
-func (w *Whole) Exit() uint64  { return w.result.time() }
+func (w *Whole) Entry() uint64 { return w.head.record().time() }
+func (w *Whole) Exit() uint64  { return w.head.result().time() }
 
 // Frame returns what was the identity of the call while it lived.
-func (w *Whole) Frame() uint64 { return w.head.frame() }
+func (w *Whole) Frame() uint64 { return w.head.record().frame() }
 
 // PidTgid returns the thread in the lower and the process in the upper half.
-func (w *Whole) PidTgid() uint64 { return w.head.pidTgid() }
+func (w *Whole) PidTgid() uint64 { return w.head.record().pidTgid() }
 
 // CPU returns that of the entry.
-func (w *Whole) CPU() uint16 { return w.head.cpu() }
+func (w *Whole) CPU() uint16 { return w.head.record().cpu() }
 
 // Comm returns the task's name at the entry, padded with NUL.
 func (w *Whole) Comm() *[wire.CommSize]byte {
@@ -255,7 +270,7 @@ func (w *Whole) Comm() *[wire.CommSize]byte {
 }
 
 // Retval returns the word that holds the return value.
-func (w *Whole) Retval() *[wordSize]byte { return w.result.retval() }
+func (w *Whole) Retval() *[wordSize]byte { return w.head.result().retval() }
 
 // Words returns the argument words.
 func (w *Whole) Words() []byte { return w.body[:w.shape.stringsAt()] }
@@ -266,7 +281,7 @@ func (w *Whole) Stack() (frames []byte, errno int) {
 	if !w.shape.Stack {
 		return nil, 0
 	}
-	frames, errno, _ = w.head.stack(w.body[w.shape.framesAt():])
+	frames, errno, _ = w.head.record().stack(w.body[w.shape.framesAt():])
 	return frames, errno
 }
 

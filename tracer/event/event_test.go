@@ -214,15 +214,15 @@ func TestWhole(t *testing.T) {
 				t.Errorf("kind %d", KindOf(raw))
 			}
 			shapes := []Shape{{}, test.shape}
-			w, err := ViewWhole(raw, shapes)
-			if err != nil {
+			var w Whole
+			if err := w.View(raw, shapes); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(want, spell(&w)); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 			for n := range raw {
-				if _, err := ViewWhole(raw[:n:n], shapes); err == nil {
+				if err := new(Whole).View(raw[:n:n], shapes); err == nil {
 					t.Errorf("%d bytes of %d: no error", n, len(raw))
 				}
 			}
@@ -244,7 +244,7 @@ func TestWholeErrors(t *testing.T) {
 		"too short":      {call.Bytes()[:80], []Shape{{}, {Words: 2}}, "decode call: 80 bytes of 88"},
 		"128 frames":     {frames, []Shape{{}, {Words: 2, Stack: true}}, "decode call: 128 frames"},
 	} {
-		if _, err := ViewWhole(test.raw, test.shapes); err == nil || err.Error() != test.want {
+		if err := new(Whole).View(test.raw, test.shapes); err == nil || err.Error() != test.want {
 			t.Errorf("%s: %v, want %s", name, err, test.want)
 		}
 	}
@@ -254,8 +254,8 @@ func FuzzWhole(f *testing.F) {
 	f.Add(call.Bytes(), byte(2), true)
 	f.Fuzz(func(t *testing.T, raw []byte, words byte, stack bool) {
 		shape := Shape{Words: int(words % 13), Stack: stack}
-		w, err := ViewWhole(raw, []Shape{shape, shape})
-		if err != nil {
+		var w Whole
+		if w.View(raw, []Shape{shape, shape}) != nil {
 			return
 		}
 		s := spell(&w)

@@ -22,6 +22,7 @@ type Flow struct {
 	renderer render.Renderer
 
 	record    event.Record
+	view      event.Whole
 	event     render.Event
 	assembler calls.Assembler
 	out       []byte
@@ -59,7 +60,7 @@ func New(o Options) *Flow {
 // Record takes one record. It returns false once the limit of events is
 // reached; what comes after is not wanted.
 func (f *Flow) Record(raw []byte) bool {
-	if f.full() {
+	if f.Full() {
 		return false
 	}
 	if event.KindOf(raw) == event.Call {
@@ -76,10 +77,11 @@ func (f *Flow) Record(raw []byte) bool {
 	} else {
 		f.exit(r)
 	}
-	return !f.full()
+	return !f.Full()
 }
 
-func (f *Flow) full() bool { return f.events >= f.limit }
+// Full tells whether the limit of events is reached.
+func (f *Flow) Full() bool { return f.events >= f.limit }
 
 func (f *Flow) entry(r *event.Record) {
 	if f.mode == spec.Entry {
@@ -116,21 +118,24 @@ func (f *Flow) exit(r *event.Record) {
 
 // whole takes the record of a whole call.
 func (f *Flow) whole(raw []byte) bool {
-	w, err := event.ViewWhole(raw, f.shapes)
-	if err != nil {
+	w := &f.view
+	if w.View(raw, f.shapes) != nil {
 		f.undecoded[len(f.targets)]++
 		return true
 	}
-	c := f.assembler.Whole(&w)
+	c := f.assembler.Whole(w)
 	if !c.Entered {
 		return true
 	}
+	e := &f.event
+	e.Kind, e.Call, e.Target = render.Call, c, f.targets[c.Target]
 	if f.chains != nil {
 		frames, errno := w.Stack()
-		c.Stack = f.chains.of(frames, errno, c.Target, f.targets[c.Target])
+		e.Chain = f.chains.of(frames, errno, c.Target, e.Target)
 	}
-	f.emit(render.Call, c)
-	return !f.full()
+	f.out = f.renderer.AppendEvent(f.out, e)
+	f.events++
+	return !f.Full()
 }
 
 func (f *Flow) emit(kind render.Kind, c *calls.Call) {

@@ -359,7 +359,7 @@ func FuzzRecord(f *testing.F) {
 }
 
 // pair is a call of icmp_rcv: its entry and exit.
-func pair(o Options, frames int) (entry, exit []byte) {
+func pair(o Options, frames int) (entry, exit, call []byte) {
 	target := uint32(0)
 	for i, t := range o.Targets {
 		if t.Func == "icmp_rcv" {
@@ -375,11 +375,12 @@ func pair(o Options, frames int) (entry, exit []byte) {
 	}
 	return e.Bytes(), wiretest.Exit{
 		Time: 1e9 + 2174, Frame: e.Frame, Pid: 492, Tid: 492, Target: target,
-	}.Bytes()
+	}.Bytes(), wiretest.Call{Entry: e, ExitTime: 1e9 + 2174}.Bytes()
 }
 
-// output is a flow as cmd/trace makes it.
-func output(tb testing.TB, format string, frames int) (f *Flow, entry, exit []byte) {
+// output is a flow as cmd/trace makes it, and the records of a call: one of all of
+// it, or one of its entry and one of its exit.
+func output(tb testing.TB, format string, frames int, whole bool) (f *Flow, records [][]byte) {
 	tb.Helper()
 	o := options(tb, spec.Call)
 	if format == "json" {
@@ -393,22 +394,34 @@ func output(tb testing.TB, format string, frames int) (f *Flow, entry, exit []by
 	for i, t := range o.Targets {
 		o.Shapes[i] = t.Shape(frames > 0)
 	}
-	entry, exit = pair(o, frames)
-	return New(o), entry, exit
+	entry, exit, call := pair(o, frames)
+	if whole {
+		return New(o), [][]byte{call}
+	}
+	return New(o), [][]byte{entry, exit}
 }
 
 var outputs = []struct {
 	name, format string
 	frames       int
-}{{"text", "text", 0}, {"json", "json", 0}, {"text_stack20", "text", 20}, {"json_stack20", "json", 20}}
+	whole        bool
+}{
+	{"text", "text", 0, true},
+	{"json", "json", 0, true},
+	{"text_stack20", "text", 20, true},
+	{"json_stack20", "json", 20, true},
+	{"text_two", "text", 0, false},
+	{"text_two_stack20", "text", 20, false},
+}
 
 func TestNoAllocation(t *testing.T) {
 	for _, test := range outputs {
 		t.Run(test.name, func(t *testing.T) {
-			f, entry, exit := output(t, test.format, test.frames)
+			f, records := output(t, test.format, test.frames, test.whole)
 			call := func() {
-				f.Record(entry)
-				f.Record(exit)
+				for _, r := range records {
+					f.Record(r)
+				}
 				if len(f.Take()) == 0 {
 					t.Fatal("nothing shown")
 				}
@@ -424,11 +437,12 @@ func TestNoAllocation(t *testing.T) {
 func BenchmarkRecord(b *testing.B) {
 	for _, test := range outputs {
 		b.Run(test.name, func(b *testing.B) {
-			f, entry, exit := output(b, test.format, test.frames)
+			f, records := output(b, test.format, test.frames, test.whole)
 			b.ReportAllocs()
 			for i := 0; b.Loop(); i++ {
-				f.Record(entry)
-				f.Record(exit)
+				for _, r := range records {
+					f.Record(r)
+				}
 				if i%1000 == 0 {
 					f.Take()
 				}

@@ -55,8 +55,7 @@ func (l *line) flush() { l.begin(l.end()) }
 
 // word adds the n lowest bytes of a word.
 func (l *line) word(w uint64, n uint) {
-	i := l.n & lineMask
-	binary.LittleEndian.PutUint64(l.buf[i:i+8], w)
+	binary.LittleEndian.PutUint64(l.buf[l.n&lineMask:], w)
 	l.n += n
 }
 
@@ -67,8 +66,7 @@ func (l *line) byte(b byte) {
 
 // short adds a constant of at most 16 bytes.
 func (l *line) short(s string) {
-	i := l.n & lineMask
-	l.n += uint(copy(l.buf[i:i+16], s))
+	l.n += uint(copy(l.buf[l.n&lineMask:][:16], s))
 }
 
 // string adds a few bytes, such as a colour or the name of an error.
@@ -81,8 +79,10 @@ func (l *line) string(s string) {
 // uint adds a number in decimal.
 func (l *line) uint(v uint64) {
 	switch {
-	case v < 10:
-		l.byte(byte('0' + v))
+	case v < 1000:
+		small := digits.SmallOf(v)
+		binary.LittleEndian.PutUint32(l.buf[l.n&lineMask:], small.Digits)
+		l.n += uint(small.Len)
 	case v < 1e8:
 		d := digits.Decimal8(v)
 		leading := uint(digits.LeadingZeros(d))
@@ -111,10 +111,10 @@ func (l *line) thousandths(v uint64) {
 func (l *line) hex(v uint64) {
 	n := digits.HexLen(v)
 	v <<= (64 - 4*n) & 63 // moves the first digit to the front
-	i := l.n & lineMask
-	binary.LittleEndian.PutUint16(l.buf[i:i+2], '0'|'x'<<8)
-	binary.LittleEndian.PutUint64(l.buf[i+2:i+10], digits.Hex8(v>>32))
-	binary.LittleEndian.PutUint64(l.buf[i+10:i+18], digits.Hex8(v&0xffffffff))
+	at := l.buf[l.n&lineMask:]
+	binary.LittleEndian.PutUint16(at, '0'|'x'<<8)
+	binary.LittleEndian.PutUint64(at[2:10], digits.Hex8(v>>32))
+	binary.LittleEndian.PutUint64(at[10:18], digits.Hex8(v&0xffffffff))
 	l.n += 2 + uint(n)
 }
 
@@ -142,9 +142,9 @@ func (f *fragment) set(text []byte) {
 
 // fragment adds a fragment.
 func (l *line) fragment(f *fragment) {
-	i := l.n & lineMask
-	*(*[16]byte)(l.buf[i : i+16]) = f.first
-	*(*[16]byte)(l.buf[i+16 : i+32]) = f.second
+	at := l.buf[l.n&lineMask:]
+	*(*[16]byte)(at) = f.first
+	*(*[16]byte)(at[16:32]) = f.second
 	l.n += f.n
 	if len(f.rest) > 0 {
 		l.long(f.rest)
