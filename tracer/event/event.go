@@ -205,9 +205,9 @@ func (h *header) stack(frames []byte) (filled []byte, errno int, err error) {
 // Whole is the record of a whole call, which its methods read: every call pays
 // for what is copied. View sets it.
 type Whole struct {
-	head  *wholeHeader
-	body  []byte
-	shape *Shape
+	head   *wholeHeader
+	body   []byte
+	layout *Layout
 }
 
 // wholeHeader is what the record of a whole call begins with.
@@ -216,33 +216,53 @@ type wholeHeader [ExitSize]byte
 func (h *wholeHeader) record() *header { return (*header)(h[:]) }
 func (h *wholeHeader) result() *result { return (*result)(h[wire.RecordSize:]) }
 
-// View makes w the view of a record of a whole call. shapes has an element for
+// Layout is what View needs of a shape, computed once.
+type Layout struct {
+	size     int // of the record
+	words    int // end of the argument words behind the header
+	framesAt int // behind the header; -1: no stack
+}
+
+// Layouts returns the layouts of shapes.
+func Layouts(shapes []Shape) []Layout {
+	layouts := make([]Layout, len(shapes))
+	for i := range shapes {
+		s := &shapes[i]
+		layouts[i] = Layout{size: s.CallSize(), words: s.stringsAt(), framesAt: -1}
+		if s.Stack {
+			layouts[i].framesAt = s.framesAt()
+		}
+	}
+	return layouts
+}
+
+// View makes w the view of a record of a whole call. layouts has an element for
 // each target. An error says that the record is not what a program of ours
 // writes.
-func (w *Whole) View(raw []byte, shapes []Shape) error {
+func (w *Whole) View(raw []byte, layouts []Layout) error {
 	if len(raw) >= ExitSize {
 		head := (*wholeHeader)(raw)
-		if target := head.record().target(); uint64(target) < uint64(len(shapes)) {
-			shape := &shapes[target]
-			w.head, w.body, w.shape = head, raw[ExitSize:], shape
-			if len(w.body) >= shape.bodySize() && (!shape.Stack || head.record().frames() <= wire.MaxFrames) {
+		if target := head.record().target(); uint64(target) < uint64(len(layouts)) {
+			layout := &layouts[target]
+			if len(raw) >= layout.size && (layout.framesAt < 0 || head.record().frames() <= wire.MaxFrames) {
+				w.head, w.body, w.layout = head, raw[ExitSize:], layout
 				return nil
 			}
 		}
 	}
-	return viewError(raw, shapes)
+	return viewError(raw, layouts)
 }
 
 // viewError says what is wrong with a record.
-func viewError(raw []byte, shapes []Shape) error {
+func viewError(raw []byte, layouts []Layout) error {
 	if len(raw) < ExitSize {
 		return fmt.Errorf("decode call: %d bytes, less than any", len(raw))
 	}
 	h := (*header)(raw)
-	if uint64(h.target()) >= uint64(len(shapes)) {
-		return fmt.Errorf("decode call: target %d of %d", h.target(), len(shapes))
+	if uint64(h.target()) >= uint64(len(layouts)) {
+		return fmt.Errorf("decode call: target %d of %d", h.target(), len(layouts))
 	}
-	if size := shapes[h.target()].CallSize(); len(raw) < size {
+	if size := layouts[h.target()].size; len(raw) < size {
 		return fmt.Errorf("decode call: %d bytes of %d", len(raw), size)
 	}
 	return fmt.Errorf("decode call: %d frames", h.frames())
@@ -273,15 +293,15 @@ func (w *Whole) Comm() *[wire.CommSize]byte {
 func (w *Whole) Retval() *[wordSize]byte { return w.head.result().retval() }
 
 // Words returns the argument words.
-func (w *Whole) Words() []byte { return w.body[:w.shape.stringsAt()] }
+func (w *Whole) Words() []byte { return w.body[:w.layout.words] }
 
 // Stack returns the return addresses, 8 bytes each, innermost first, or the
 // errno of a stack that could not be had.
 func (w *Whole) Stack() (frames []byte, errno int) {
-	if !w.shape.Stack {
+	if w.layout.framesAt < 0 {
 		return nil, 0
 	}
-	frames, errno, _ = w.head.record().stack(w.body[w.shape.framesAt():])
+	frames, errno, _ = w.head.record().stack(w.body[w.layout.framesAt:])
 	return frames, errno
 }
 

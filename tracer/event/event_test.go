@@ -215,14 +215,14 @@ func TestWhole(t *testing.T) {
 			}
 			shapes := []Shape{{}, test.shape}
 			var w Whole
-			if err := w.View(raw, shapes); err != nil {
+			if err := w.View(raw, Layouts(shapes)); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(want, spell(&w)); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 			for n := range raw {
-				if err := new(Whole).View(raw[:n:n], shapes); err == nil {
+				if err := new(Whole).View(raw[:n:n], Layouts(shapes)); err == nil {
 					t.Errorf("%d bytes of %d: no error", n, len(raw))
 				}
 			}
@@ -244,7 +244,7 @@ func TestWholeErrors(t *testing.T) {
 		"too short":      {call.Bytes()[:80], []Shape{{}, {Words: 2}}, "decode call: 80 bytes of 88"},
 		"128 frames":     {frames, []Shape{{}, {Words: 2, Stack: true}}, "decode call: 128 frames"},
 	} {
-		if err := new(Whole).View(test.raw, test.shapes); err == nil || err.Error() != test.want {
+		if err := new(Whole).View(test.raw, Layouts(test.shapes)); err == nil || err.Error() != test.want {
 			t.Errorf("%s: %v, want %s", name, err, test.want)
 		}
 	}
@@ -255,7 +255,7 @@ func FuzzWhole(f *testing.F) {
 	f.Fuzz(func(t *testing.T, raw []byte, words byte, stack bool) {
 		shape := Shape{Words: int(words % 13), Stack: stack}
 		var w Whole
-		if w.View(raw, []Shape{shape, shape}) != nil {
+		if w.View(raw, Layouts([]Shape{shape, shape})) != nil {
 			return
 		}
 		s := spell(&w)

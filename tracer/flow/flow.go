@@ -18,6 +18,7 @@ type Flow struct {
 	limit    uint64
 	targets  []*plan.Target
 	shapes   []event.Shape
+	layouts  []event.Layout // of the shapes
 	chains   *chains
 	renderer render.Renderer
 
@@ -48,7 +49,7 @@ func New(o Options) *Flow {
 	}
 	f := &Flow{
 		mode: o.Mode, limit: o.Limit, targets: o.Targets, shapes: o.Shapes, renderer: o.Renderer,
-		undecoded: make([]uint64, len(o.Targets)+1),
+		layouts: event.Layouts(o.Shapes), undecoded: make([]uint64, len(o.Targets)+1),
 	}
 	f.assembler.Missed = o.Missed
 	if o.Stacks != nil {
@@ -119,7 +120,7 @@ func (f *Flow) exit(r *event.Record) {
 // whole takes the record of a whole call.
 func (f *Flow) whole(raw []byte) bool {
 	w := &f.view
-	if w.View(raw, f.shapes) != nil {
+	if w.View(raw, f.layouts) != nil {
 		f.undecoded[len(f.targets)]++
 		return true
 	}

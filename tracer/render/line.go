@@ -118,6 +118,28 @@ func (l *line) hex(v uint64) {
 	l.n += 2 + uint(n)
 }
 
+// address is how the last address of a parameter was spelled. The same objects
+// are passed again and again: a socket, a device, a file.
+type address struct {
+	v    uint64 // 0: none yet
+	text [hexSize]byte
+	n    uint
+}
+
+const hexSize = 18 // 0x and 16 digits
+
+// address adds an address that isn't 0.
+func (l *line) address(v uint64, last *address) {
+	if v != last.v {
+		start := l.n & lineMask
+		l.hex(v)
+		last.v, last.n, last.text = v, l.n-start, [hexSize]byte(l.buf[start:])
+		return
+	}
+	*(*[hexSize]byte)(l.buf[l.n&lineMask:]) = last.text
+	l.n += last.n
+}
+
 // fragment is text that is the same in many lines. Its first 32 bytes are stored
 // by four instructions, whether it has as many or not; that they are two halves
 // lets them be copied in registers.

@@ -53,3 +53,20 @@ func TestLine(t *testing.T) {
 		}
 	}
 }
+
+// TestAddress spells addresses again, and others in between.
+func TestAddress(t *testing.T) {
+	var l line
+	var one, other address
+	l.begin(nil)
+	want := ""
+	for _, v := range []uint64{1, 1, 0xffff888003a1b700, 0xffff888003a1b700, 1, 0xdead, 1} {
+		l.room()
+		l.address(v, &one)
+		l.address(v+1, &other)
+		want += fmt.Sprintf("%#x%#x", v, v+1)
+	}
+	if got := string(l.end()); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}

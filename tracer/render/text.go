@@ -40,6 +40,7 @@ type textTarget struct {
 type textParam struct {
 	param
 	decl fragment // ", struct sk_buff *skb="; none of the first parameter
+	last address
 }
 
 // paint are the terminal's colours, empty without.
@@ -178,9 +179,13 @@ func (t *Text) args(target *textTarget, c *calls.Call) {
 		if i > 0 {
 			l.fragment(&p.decl)
 		}
-		if p.form == asLong {
+		switch {
+		case p.form == asLong:
 			t.longArg(&p.param, c)
-		} else {
+		case p.form == asAddress && p.word(c) != 0:
+			l.room()
+			l.address(p.word(c), &p.last)
+		default:
 			t.word(p.form, p.layout, p.word(c))
 		}
 	}
