@@ -460,7 +460,7 @@ func (s *Session) missedRuns(target int) (entries, exits uint64, err error) {
 
 // PollInterval is how long a reader waits when there are no records: programs
 // never wake it up, since that costs more than all else that they do.
-const PollInterval = 10 * time.Millisecond
+const PollInterval = 20 * time.Millisecond
 
 // Loss is what the programs left out of one target's calls.
 type Loss struct {

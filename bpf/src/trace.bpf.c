@@ -11,7 +11,7 @@
 
 struct {
 	MAP_UINT(type, BPF_MAP_TYPE_RINGBUF);
-	MAP_UINT(max_entries, 8 << 20); /* bytes; set by the loader */
+	MAP_UINT(max_entries, 16 << 20); /* bytes; set by the loader */
 } events SEC(".maps");
 
 struct {

@@ -47,7 +47,7 @@ type options struct {
 	bufferLen  int
 }
 
-const defaultBuffer = "8M"
+const defaultBuffer = "16M"
 
 func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 	o := &options{}
