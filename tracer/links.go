@@ -71,45 +71,53 @@ func (l *links) load(o build.Options) error {
 		t := l.session.targets[i]
 		l.session.progress("loading", n, len(l.indices))
 		l.session.shapes[i] = t.Shape(o.Stack)
-		entry, exit := o.Constants(i, t)
-		loadEntry := func() (*ebpf.Program, error) {
-			return l.session.loadTracing(t, bpf.ProgEntry, ebpf.AttachTraceFEntry, entry)
+		progs, err := l.loadSides(o, i, t)
+		if l.probes && isRefusal(err) {
+			l.probes, l.session.probesRefused = false, true
+			progs, err = l.loadSides(o, i, t)
 		}
-		if l.probes {
-			entry, exit = o.ProbeConstants(i, t, l.session.kernel.Arch.Regs)
-			loadEntry = func() (*ebpf.Program, error) { return l.session.loadProbe(entry) }
+		switch {
+		case err == nil:
+			l.targets[i] = linked{target: t, progs: progs}
+		case isRefusal(err):
+			l.session.refuse(t, l.session.refusalReason(t, err))
+		default:
+			return explain(fmt.Errorf("load programs of %s: %w", t.Func, err))
 		}
-		sides := []func() (*ebpf.Program, error){
-			// The exit goes first: it is the one that some functions refuse.
-			func() (*ebpf.Program, error) {
-				return l.session.loadTracing(t, bpf.ProgExit, ebpf.AttachTraceFExit, exit)
-			},
-			loadEntry,
-		}
-		if !l.session.opts.Exits {
-			sides = sides[1:]
-		}
-		linked := linked{target: t}
-		var refusal error
-		for _, side := range sides {
-			prog, err := side()
-			if err != nil {
-				refusal = err
-				break
-			}
-			linked.progs = append(linked.progs, prog)
-		}
-		if refusal != nil {
-			linked.close()
-			if !isRefusal(refusal) {
-				return explain(fmt.Errorf("load programs of %s: %w", t.Func, refusal))
-			}
-			l.session.refuse(t, l.session.refusalReason(t, refusal))
-			continue
-		}
-		l.targets[i] = linked
 	}
 	return nil
+}
+
+// loadSides loads the programs of one target: that of the exit goes first, as it
+// is the one that some functions refuse.
+func (l *links) loadSides(o build.Options, i int, t *plan.Target) (progs []*ebpf.Program, err error) {
+	defer func() {
+		if err != nil {
+			(&linked{progs: progs}).close()
+			progs = nil
+		}
+	}()
+	entry, exit := o.Constants(i, t)
+	if l.probes {
+		entry, exit = o.ProbeConstants(i, t, l.session.kernel.Arch.Regs)
+	}
+	if o.Exits {
+		prog, err := l.session.loadTracing(t, bpf.ProgExit, ebpf.AttachTraceFExit, exit)
+		if err != nil {
+			return progs, err
+		}
+		progs = append(progs, prog)
+	}
+	var prog *ebpf.Program
+	if l.probes {
+		prog, err = l.session.loadProbe(entry)
+	} else {
+		prog, err = l.session.loadTracing(t, bpf.ProgEntry, ebpf.AttachTraceFEntry, entry)
+	}
+	if err != nil {
+		return progs, err
+	}
+	return append(progs, prog), nil
 }
 
 func (s *Session) loadTracing(t *plan.Target, name string, at ebpf.AttachType, constants build.Constants) (*ebpf.Program, error) {

@@ -204,8 +204,7 @@ func (s *Session) assign(indices []int, ways []way) error {
 		return nil
 	}
 	l := newLinks(s, rest)
-	_, fprobe := s.kernel.Types.FindFunc("register_fprobe_ips")
-	l.probes = s.opts.Backend == "" && fprobe && s.probesForStack() && takesMany(s.targets[0])
+	l.probes = s.opts.Backend == "" && s.kernel.FprobeAlone() && s.probesForStack() && takesMany(s.targets[0])
 	s.backends = append(s.backends, l)
 	return l.load(s.build)
 }

@@ -30,12 +30,22 @@ type Kernel struct {
 // so kprobe.session, wait for on each task's shadow stack. Before 6.14
 // (4346ba160409) it had two for each function and CPU, and missed calls when all
 // were in use.
-func (k *Kernel) FprobeOnGraph() bool {
+func (k *Kernel) FprobeOnGraph() bool { return k.hasFprobe() && k.fprobeMember("hlist_array") }
+
+// FprobeAlone tells whether the kernel has fprobes of that older kind.
+func (k *Kernel) FprobeAlone() bool { return k.hasFprobe() && k.fprobeMember("rethook") }
+
+func (k *Kernel) hasFprobe() bool {
+	_, ok := k.Types.FindFunc("register_fprobe_ips")
+	return ok
+}
+
+func (k *Kernel) fprobeMember(name string) bool {
 	id, ok := k.Types.FindType(btfx.KindStruct, "fprobe")
 	if !ok {
 		return false
 	}
-	_, err := k.Types.Member(id, "hlist_array")
+	_, err := k.Types.Member(id, name)
 	return err == nil
 }
 
