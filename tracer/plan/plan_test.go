@@ -293,3 +293,28 @@ func TestDenyList(t *testing.T) {
 		}
 	}
 }
+
+// TestMarks checks what is taken for code: data that has its type is not, and the
+// marks around it have other types on some architectures.
+func TestMarks(t *testing.T) {
+	for _, etext := range []string{"T", "D", "R"} {
+		symbols := `ffffffff81000000 T _text
+ffffffff81000100 t qqq_code
+ffffffff81000200 ` + etext + ` _etext
+ffffffff81000300 t qqq_data
+ffffffff81000400 ` + etext + ` _sinittext
+ffffffff81000500 t qqq_init
+ffffffff81000600 ` + etext + ` _einittext
+ffffffff81000700 t qqq_more_data
+ffffffffc0001000 t qqq_module	[xt_conn]
+`
+		p, err := resolve(t, kernel(t), symbols, "qqq_*")
+		if err != nil {
+			t.Fatal(err)
+		}
+		const want = "-qqq_code: no BTF prototype\n-qqq_init: no BTF prototype\n-qqq_module[xt_conn]: no BTF prototype"
+		if diff := cmp.Diff(want, summary(p)); diff != "" {
+			t.Errorf("marks of type %s (-want +got)\n%s", etext, diff)
+		}
+	}
+}

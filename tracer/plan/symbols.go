@@ -71,6 +71,9 @@ func (p *Plan) has(t spec.Target) bool {
 
 // Offer takes one symbol. Only text symbols (t, T, w, W) count.
 func (s *Symbols) Offer(addr uint64, typ byte, name, module []byte) {
+	if len(module) == 0 {
+		s.mark(name) // of whatever type: arm64's _etext is data
+	}
 	switch typ {
 	case 't', 'T', 'w', 'W':
 	default:
@@ -90,7 +93,7 @@ func (s *Symbols) Offer(addr uint64, typ byte, name, module []byte) {
 	case kallsyms.ModuleBPF, kallsyms.ModuleFtrace, kallsyms.ModuleKprobes:
 		return // generated code is no kernel function
 	case "":
-		if s.inData(name) {
+		if s.data {
 			return
 		}
 	}
@@ -110,17 +113,19 @@ func (s *Symbols) Offer(addr uint64, typ byte, name, module []byte) {
 	}
 }
 
-// inData tells the data of vmlinux that has the type of code: from 6.19 on,
-// read-only data is mapped with it. The list is in order of addresses, so marks
-// of the linker script tell where code ends, and where that of the start is.
-func (s *Symbols) inData(name []byte) bool {
+// mark looks for where code ends, and where that of the start is: from 6.19 on,
+// read-only data has the type of code. The list is in order of addresses, and the
+// linker script has symbols there.
+func (s *Symbols) mark(name []byte) {
+	if len(name) < len("_etext") || name[0] != '_' {
+		return
+	}
 	switch string(name) {
 	case "_etext", "_einittext":
 		s.data = true
 	case "_sinittext":
 		s.data = false
 	}
-	return s.data
 }
 
 // suggest offers the name of a target for those that nothing has the name of.
