@@ -174,6 +174,10 @@ func (s *Session) assign(indices []int, ways []way) error {
 			}
 			continue
 		}
+		// Exact stacks are worth a slow start: see probesForStack.
+		if !forced && s.opts.Stack && (s.opts.RawStacks || w.cheapStacks && len(s.targets) > 1) {
+			continue
+		}
 		many := slices.DeleteFunc(slices.Clone(rest), func(i int) bool {
 			t := s.targets[i]
 			return !takesMany(t) || !w.takes(t)

@@ -165,7 +165,8 @@ INLINE bool wanted(const struct site *site, u64 pid_tgid)
 	if (CONFIG(CONFIG_COMM)) {
 		u64 comm[2] = {};
 
-		get_comm(site, comm);
+		/* The helper pads the name; in the task it is padded from 5.17 on (06c5088aeeda). */
+		bpf_get_current_comm(comm, sizeof(comm));
 		if (comm[0] != CONFIG(CONFIG_COMM_LO) || comm[1] != CONFIG(CONFIG_COMM_HI))
 			return false;
 	}
@@ -337,6 +338,23 @@ INLINE bool keep(const struct site *site, u64 pid_tgid)
 	return true;
 }
 
+/* Gives a slot back, after what was read of it: others may write to it at once. */
+INLINE void release(struct slot *s)
+{
+	__sync_lock_test_and_set(&s->frame, 0);
+}
+
+/* A call that nobody wants must not return as an older one with its frame. */
+INLINE void forget(const struct site *site)
+{
+	struct slot *s = slot_of(site);
+
+	if (s->frame == site->frame) {
+		release(s);
+		COUNT(site, no_exit);
+	}
+}
+
 INLINE void entered(struct site *site)
 {
 	u64 pid_tgid;
@@ -346,8 +364,11 @@ INLINE void entered(struct site *site)
 	if (CONFIG(CONFIG_TASK))
 		site->task = bpf_get_current_task_btf();
 	pid_tgid = get_pid_tgid(site);
-	if (!wanted(site, pid_tgid))
+	if (!wanted(site, pid_tgid)) {
+		if (CONFIG(CONFIG_SLOTS))
+			forget(site);
 		return;
+	}
 	if (CONFIG(CONFIG_SLOTS) && keep(site, pid_tgid))
 		return;
 	r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_RECORD_SIZE), 0);
@@ -380,13 +401,13 @@ INLINE bool returned(const struct site *site, struct slot *s, u64 now, u64 pid_t
 	u64 *words;
 
 	if (UNLIKELY(s->target != site->target || (u32)s->pid_tgid != (u32)pid_tgid)) {
-		s->frame = 0;
+		release(s);
 		COUNT(site, no_exit);
 		return false;
 	}
 	r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_CALL_SIZE), 0);
 	if (UNLIKELY(!r)) {
-		s->frame = 0;
+		release(s);
 		COUNT(site, lost_entries);
 		COUNT(site, lost_exits);
 		return true;
@@ -411,7 +432,7 @@ INLINE bool returned(const struct site *site, struct slot *s, u64 now, u64 pid_t
 	WORD(0) WORD(1) WORD(2) WORD(3) WORD(4) WORD(5)
 	WORD(6) WORD(7) WORD(8) WORD(9) WORD(10) WORD(11)
 #undef WORD
-	s->frame = 0;
+	release(s);
 	if (CONFIG(CONFIG_CALL_STACK_AT))
 		r->frames = read_stack((u8 *)r + CONFIG(CONFIG_CALL_STACK_AT), site->ctx);
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
@@ -429,7 +450,8 @@ INLINE void left(struct site *site)
 	if (CONFIG(CONFIG_TASK))
 		site->task = bpf_get_current_task_btf();
 	pid_tgid = get_pid_tgid(site);
-	if (CONFIG(CONFIG_SLOTS) && s->frame == site->frame && returned(site, s, now, pid_tgid))
+	/* No frame: there was no entry, and a slot without one is free. */
+	if (CONFIG(CONFIG_SLOTS) && site->frame && s->frame == site->frame && returned(site, s, now, pid_tgid))
 		return;
 	if (!wanted(site, pid_tgid))
 		return;
@@ -503,7 +525,11 @@ int on_exit(void *ctx)
 	return 0;
 }
 
-/* fsession.multi, or fentry.multi if not CONFIG_SESSION. */
+/*
+ * fsession.multi, or fentry.multi if not CONFIG_SESSION. The session's cookie, 0
+ * at first, tells the return whether the program ran at the entry: where it did
+ * not, an older call could have the frame.
+ */
 SEC("fsession.multi")
 int on_session(void *ctx)
 {
@@ -515,10 +541,15 @@ int on_session(void *ctx)
 	cookie = bpf_get_attach_cookie(ctx);
 	site.target = cookie;
 	site.words = cookie >> COOKIE_WORDS_SHIFT;
-	if (CONFIG(CONFIG_SESSION) && session_is_return(ctx) & 1)
+	if (CONFIG(CONFIG_SESSION) && session_is_return(ctx) & 1) {
+		if (!*session_cookie(ctx))
+			site.frame = 0;
 		left(&site);
-	else
+	} else {
+		if (CONFIG(CONFIG_SESSION))
+			*session_cookie(ctx) = 1;
 		entered(&site);
+	}
 	return 0;
 }
 

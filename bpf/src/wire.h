@@ -62,7 +62,7 @@ struct record {
 	u8 flags;     /* enum flag */
 	s64 frames;   /* entry, call: of the stack, their number, or bpf_get_stack's negative error;
 			 exit: control.unsure */
-	u8 comm[COMM_SIZE]; /* at the entry; not in an exit */
+	u8 comm[COMM_SIZE]; /* at the entry, up to a NUL; not in an exit */
 };
 
 struct result {

@@ -79,7 +79,7 @@ type Record struct {
 	CPU       uint16
 
 	// Of an entry.
-	Comm     [wire.CommSize]byte // padded with NUL
+	Comm     [wire.CommSize]byte // up to a NUL
 	Words    []byte              // argument words
 	Strings  []byte              // wire.StringSize bytes each: see String
 	Frames   []byte              // 8 bytes a return address, innermost first
@@ -284,7 +284,7 @@ func (w *Whole) PidTgid() uint64 { return w.head.record().pidTgid() }
 // CPU returns that of the entry.
 func (w *Whole) CPU() uint16 { return w.head.record().cpu() }
 
-// Comm returns the task's name at the entry, padded with NUL.
+// Comm returns the task's name at the entry, up to a NUL.
 func (w *Whole) Comm() *[wire.CommSize]byte {
 	return (*[wire.CommSize]byte)(w.head[unsafe.Offsetof(at.Comm):])
 }

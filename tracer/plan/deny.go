@@ -46,6 +46,7 @@ func DenyList() map[string]string {
 		"_raw_spin_trylock":                   inRing,
 		"resilient_queued_spin_lock_slowpath": inRing,
 		"native_queued_spin_lock_slowpath":    inRing,
+		"queued_spin_lock_slowpath":           inRing,
 		"percpu_array_map_lookup_elem":        inLost,
 		"__htab_map_lookup_elem":              inHelper,
 		"htab_map_update_elem":                inLost,
