@@ -86,13 +86,18 @@ func (set chainSet) compare(t *testing.T, events []event) (compared int) {
 	return compared
 }
 
-// compareAll also checks that at least so many events could be compared.
+// compareAll also checks that there are at least so many events, and that nearly
+// all of them could be compared.
 func (set chainSet) compareAll(t *testing.T, events []event, atLeast int) {
 	t.Helper()
-	if n := set.compare(t, events); n < atLeast {
+	if n := set.compare(t, events); len(events) < atLeast || n < atLeast-elsewhere(atLeast) {
 		t.Errorf("%d of %d events are the worker's, want %d at least", n, len(events), atLeast)
 	}
 }
+
+// elsewhere is how many of so many calls may be in another task: one that an
+// interrupt hit while the worker's packets waited, or ksoftirqd.
+func elsewhere(calls int) int { return 1 + calls/10 }
 
 // chainCase is functions of which none calls another, and a work that calls each
 // so often.
