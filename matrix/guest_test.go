@@ -19,8 +19,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// guestEnv is set in a guest, by TestKernels.
-const guestEnv = "TRACE_GUEST"
+// Variables that TestKernels sets in a guest.
+const (
+	guestEnv   = "TRACE_GUEST"
+	modulesEnv = "TRACE_MODULES" // the modules that the guest was given
+)
 
 // inGuest skips a test anywhere but in a guest.
 func inGuest(t *testing.T) {

@@ -242,7 +242,7 @@ func (m *matrix) boot(t *testing.T, g guestKernel) {
 	results, err := vm.Run(t.Context(), lab.Job{
 		Argv: []string{"/init", "-test.v", "-test.run", cmpOr(os.Getenv(runEnv), guestTests),
 			"-test.count", strconv.Itoa(count), "-test.timeout", (timeout - time.Minute).String()},
-		Env:    []string{guestEnv + "=1"},
+		Env:    []string{guestEnv + "=1", modulesEnv + "=" + strings.Join(g.modules, ",")},
 		Stdout: out, Stderr: out,
 	})
 	tests := parseTests(out.text.String())

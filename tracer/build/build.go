@@ -222,7 +222,7 @@ func complete(insns asm.Instructions, constants Constants) error {
 		case ins.IsBuiltinCall() && (ins.Constant == wire.ConfigIsReturn || ins.Constant == wire.ConfigCookie):
 			id := constants[uint32(ins.Constant)]
 			if id == 0 {
-				return fmt.Errorf("build program: instruction %d: %w", i, ErrNoSessions)
+				return ErrNoSessions
 			}
 			ins.Src, ins.Constant = asm.PseudoKfuncCall, int64(id)
 		}
