@@ -18,6 +18,8 @@ type Call struct {
 	Strings  []byte
 	Retval   [8]byte
 
+	Node Node // of a call in a function graph
+
 	// Stack is whatever was made of the stack at the entry, for who has entries
 	// and exits joined; nil at first.
 	Stack any

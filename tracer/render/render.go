@@ -18,10 +18,17 @@ const (
 	Entry Kind = iota
 	Exit
 	Call // both in one, at the exit
+
+	// Of a function graph, whose nodes come at their exits, children first.
+	Open  // a node that has begun, and whose children come next
+	Leaf  // a node that was not opened, at its exit
+	Close // a node that was opened, at its exit
 )
 
 // String returns the name that the JSON has for a kind.
-func (k Kind) String() string { return [...]string{"entry", "exit", "call"}[k] }
+func (k Kind) String() string {
+	return [...]string{"entry", "exit", "call", "open", "call", "call"}[k]
+}
 
 // Event is what is shown of a call. Chain is nil where no stack was asked for.
 type Event struct {
