@@ -42,7 +42,8 @@ type Arch struct {
 
 // Regs holds offsets in struct pt_regs, in bytes.
 type Regs struct {
-	Args       []int // of the ArgRegisters, in order
+	Args       []int    // of the ArgRegisters, in order
+	Names      []string // theirs
 	Retval, SP int
 
 	// StackArgs is where the arguments are that don't fit in registers, from the
@@ -87,7 +88,8 @@ func AMD64() Arch {
 		PatchSpan:          9,
 		PerCPUPreemptCount: true,
 		// arch/x86/include/uapi/asm/ptrace.h
-		Regs:        Regs{Args: []int{112, 104, 96, 88, 72, 64}, Retval: 80, SP: 152, StackArgs: 8},
+		Regs: Regs{Args: []int{112, 104, 96, 88, 72, 64}, Names: []string{"rdi", "rsi", "rdx", "rcx", "r8", "r9"},
+			Retval: 80, SP: 152, StackArgs: 8},
 		ProbeStacks: true,
 		PatchSites: []PatchSite{
 			{[]byte{0x0f, 0x1f, 0x44, 0x00, 0x00}, []byte{0xff, 0xff, 0xff, 0xff, 0xff}}, // nopl 0(%rax,%rax,1)
@@ -105,7 +107,8 @@ func ARM64() Arch {
 		ArgRegisters: 8,
 		PatchSpan:    16,
 		// arch/arm64/include/asm/ptrace.h
-		Regs: Regs{Args: []int{0, 8, 16, 24, 32, 40, 48, 56}, Retval: 0, SP: 248},
+		Regs: Regs{Args: []int{0, 8, 16, 24, 32, 40, 48, 56}, Names: []string{"x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7"},
+			Retval: 0, SP: 248},
 		PatchSites: []PatchSite{
 			{[]byte{0x1f, 0x20, 0x03, 0xd5}, []byte{0xff, 0xff, 0xff, 0xff}}, // nop
 			{[]byte{0xe9, 0x03, 0x1e, 0xaa}, []byte{0xff, 0xff, 0xff, 0xff}}, // mov x9, x30

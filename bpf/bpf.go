@@ -22,6 +22,7 @@ const (
 	ProgSession = "on_session"
 	ProgProbe   = "on_probe"
 	ProgFork    = "on_fork"
+	ProgFree    = "on_free"
 	ProgWhoami  = "whoami"
 	ProgPeek    = "peek"
 
@@ -29,6 +30,7 @@ const (
 	MapCounts  = "counts"
 	MapPids    = "pids"
 	MapLost    = "lost_frames"
+	MapTrees   = "trees"
 	MapControl = ".bss"
 )
 

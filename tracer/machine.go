@@ -20,6 +20,7 @@ import (
 	"fgtrace/btfx"
 	"fgtrace/internal/kallsyms"
 	"fgtrace/tracer/plan"
+	"fgtrace/tracer/reach"
 	"fgtrace/tracer/spec"
 )
 
@@ -94,12 +95,16 @@ type Symbols struct {
 	*plan.Symbols
 	variables map[string]uint64
 	text      *kallsyms.Text // nil if hidden
+	places    *reach.Symbols // nil: not asked for
 }
 
 // NewSymbols returns symbols for a plan, still to be read.
 func NewSymbols(targets []spec.Target, p *plan.Plan) *Symbols {
 	return &Symbols{Symbols: plan.NewSymbols(targets, p), variables: make(map[string]uint64)}
 }
+
+// ForGraph asks for what NewCallees needs.
+func (s *Symbols) ForGraph() { s.places = &reach.Symbols{} }
 
 // Read makes the pass. It is slow for the kernel (0.3 s in an emulated guest),
 // so it is best run beside Load.
@@ -114,9 +119,15 @@ func (s *Symbols) Read() error {
 			s.variables[string(name)] = addr
 		}
 		s.Offer(addr, typ, name, module)
+		if s.places != nil {
+			s.places.Add(addr, typ, name, module)
+		}
 	})
 	if err != nil && !errors.Is(err, kallsyms.ErrHidden) {
 		return fmt.Errorf("read symbols: %w", err)
+	}
+	if s.places != nil {
+		s.places.Sort()
 	}
 	return nil
 }

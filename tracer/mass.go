@@ -49,7 +49,7 @@ func ways() []way {
 				}
 				return bpfsys.AttachTracingMulti(prog, at, ids, cookies)
 			},
-			takes:  func(t *plan.Target) bool { return t.Module == "" },
+			takes:  func(t *plan.Target) bool { return t.Module == "" && !t.Raw },
 			stacks: func(arch.Arch) bool { return true },
 		},
 		{
@@ -136,7 +136,7 @@ func (m *mass) attach(keep map[*plan.Target]bool) (leftOver []int, next []way, e
 			t := m.session.targets[index]
 			switch {
 			case !keep[t]:
-			case t.Addr == 0 || !m.session.patchable(t):
+			case t.Addr == 0 || !t.Patchable && !m.session.patchable(t):
 				// One that can't be patched would fail all the others.
 				leftOver = append(leftOver, index)
 			default:
@@ -182,6 +182,9 @@ func (m *mass) attachSome(g *massGroup, indices []int, refusals *int) (refused [
 		return nil, nil
 	case !isRefusal(err):
 		return nil, explain(fmt.Errorf("attach by %s: %w", m.way.name, err))
+	case errors.Is(err, unix.EOPNOTSUPP):
+		*refusals = maxRefusals // the kernel was built without it
+		return indices, nil
 	case len(indices) == 1:
 		*refusals++
 		return indices, nil

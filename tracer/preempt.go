@@ -27,11 +27,20 @@ func isPreemptVariable(name []byte) bool {
 // Bits of the preempt count (include/linux/preempt.h) that tell that an
 // interrupt is being served: softirq, hardirq, NMI. Bottom halves that are only
 // disabled count from 0x200. The 7.3 layout has more bits below, and 8 bytes.
-const (
-	inSoftirq        = 0x100
-	inInterrupt      = 0x00f00000 | 0x000f0000 | inSoftirq
-	inInterruptSince = 0xf0000000 | 0x0f000000 | inSoftirq // 7.3
-)
+const inSoftirq = 0x100
+
+// interruptMasks are those bits, of one layout.
+type interruptMasks struct{ hardirq, nmi uint64 }
+
+func (m interruptMasks) set(c *wire.Control) {
+	c.SoftirqMask, c.HardirqMask, c.NmiMask = inSoftirq, m.hardirq, m.nmi
+	c.InterruptMask = inSoftirq | m.hardirq | m.nmi
+}
+
+func masksTo72() interruptMasks { return interruptMasks{hardirq: 0x000f0000, nmi: 0x00f00000} }
+func masksSince73() interruptMasks {
+	return interruptMasks{hardirq: 0x0f000000, nmi: 0xf0000000}
+}
 
 // preemptControl tells the programs where the preempt count is. Where that
 // can't be found out, it leaves them with no mask: they then take every context
@@ -47,7 +56,7 @@ func preemptControl(k *plan.Kernel, s *Symbols) (c wire.Control) {
 			return c
 		}
 		c.PreemptCount = uint64(field.Offset / 8)
-		c.InterruptMask = inInterrupt
+		masksTo72().set(&c)
 		return c
 	}
 	base, ok := s.variables[symPerCPUOffset]
@@ -55,11 +64,13 @@ func preemptControl(k *plan.Kernel, s *Symbols) (c wire.Control) {
 		return c
 	}
 	if at, ok := s.variables[symPreemptCount]; ok {
-		c.PreemptCount, c.InterruptMask = at, inInterrupt
+		c.PreemptCount = at
+		masks := masksTo72()
 		// 5.10's BTF does not have the variable.
 		if v, ok := k.Types.FindVar(symPreemptCount); ok && v.Size == 8 {
-			c.InterruptMask = inInterruptSince
+			masks = masksSince73()
 		}
+		masks.set(&c)
 	} else if at, ok := s.variables[symPCPUHot]; ok {
 		hot, ok := k.Types.FindType(btfx.KindStruct, symPCPUHot)
 		if !ok {
@@ -69,7 +80,8 @@ func preemptControl(k *plan.Kernel, s *Symbols) (c wire.Control) {
 		if err != nil {
 			return c
 		}
-		c.PreemptCount, c.InterruptMask = at+uint64(field.Offset/8), inInterrupt
+		c.PreemptCount = at + uint64(field.Offset/8)
+		masksTo72().set(&c)
 	} else {
 		return c
 	}

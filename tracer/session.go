@@ -33,8 +33,9 @@ type Options struct {
 	Pids       []int // show only calls of these processes; none: all
 	Command    bool  // show only calls of what Follow starts; adds to Pids
 	Comm       string
-	Backend    string // one of Backends; "": the best that the kernel has
-	BufferSize int    // of the ring buffer, in bytes: a power of two of pages
+	Backend    string        // one of Backends; "": the best that the kernel has
+	BufferSize int           // of the ring buffer, in bytes: a power of two of pages
+	Graph      *GraphOptions // calls are nodes of a function graph; nil: they are on their own
 
 	// Progress, if not nil, is called as a phase goes on: "loading", 37, 120.
 	Progress func(phase string, done, total int)
@@ -52,18 +53,19 @@ type Session struct {
 	programs collection
 	maps     map[string]*ebpf.Map
 	control  *ebpf.Memory
+	roots    int // of a graph
 	// probesRefused tells that the kernel took no probe in place of a link.
 	probesRefused bool
 	// Where variables are in that memory.
-	controlBase, slotsBase, peekedBase int64
-	ring                               *ring
-	build                              build.Options
-	backends                           []backend
-	peeker                             int // descriptor of the program that reads kernel memory; -1: not loaded
-	missed                             missWatch
-	modules                            moduleBTF
-	others                             []int // descriptors
-	progress                           func(phase string, done, total int)
+	controlBase, slotsBase, peekedBase, tasksBase, preemptBase int64
+	ring                                                       *ring
+	build                                                      build.Options
+	backends                                                   []backend
+	peeker                                                     int // descriptor of the program that reads kernel memory; -1: not loaded
+	missed                                                     missWatch
+	modules                                                    moduleBTF
+	others                                                     []int // descriptors
+	progress                                                   func(phase string, done, total int)
 }
 
 // collection holds the programs as the object has them.
@@ -109,7 +111,12 @@ func (s *Session) load() error {
 	}
 	o.Kfuncs.IsReturn, _ = s.kernel.Types.FindFunc("bpf_session_is_return")
 	o.Kfuncs.Cookie, _ = s.kernel.Types.FindFunc("bpf_session_cookie")
-	mapSpecs, err := o.Maps(spec, len(s.targets))
+	room := len(s.targets)
+	if s.opts.Graph != nil {
+		o.Graph = s.graphOptions()
+		room += maxExtra
+	}
+	mapSpecs, err := o.Maps(spec, room)
 	if err != nil {
 		return err
 	}
@@ -121,19 +128,16 @@ func (s *Session) load() error {
 		}
 		s.maps[name] = m
 	}
-	control, ok := spec.Variables["control"]
-	if !ok {
-		return fmt.Errorf("map control word: the object has none")
+	for name, base := range map[string]*int64{
+		"control": &s.controlBase, "slots": &s.slotsBase, "peeked": &s.peekedBase,
+		"tasks": &s.tasksBase, "preempt_counts": &s.preemptBase,
+	} {
+		variable, ok := spec.Variables[name]
+		if !ok {
+			return fmt.Errorf("map %s: the object has none", name)
+		}
+		*base = int64(variable.Offset)
 	}
-	slots, ok := spec.Variables["slots"]
-	if !ok {
-		return fmt.Errorf("map calls under way: the object has none")
-	}
-	peeked, ok := spec.Variables["peeked"]
-	if !ok {
-		return fmt.Errorf("map kernel memory: the object has none")
-	}
-	s.controlBase, s.slotsBase, s.peekedBase = int64(control.Offset), int64(slots.Offset), int64(peeked.Offset)
 	if s.control, err = s.maps[bpf.MapControl].Memory(); err != nil {
 		return fmt.Errorf("map control word: %w", err)
 	}
@@ -147,6 +151,11 @@ func (s *Session) load() error {
 	}
 	if s.opts.Command {
 		if err := s.follow(o); err != nil {
+			return err
+		}
+	}
+	if s.opts.Graph != nil {
+		if err := s.followTasks(); err != nil {
 			return err
 		}
 	}
@@ -180,10 +189,10 @@ func (s *Session) assign(indices []int, ways []way) error {
 		}
 		many := slices.DeleteFunc(slices.Clone(rest), func(i int) bool {
 			t := s.targets[i]
-			return !takesMany(t) || !w.takes(t)
+			return !takesMany(t) || !w.takes(t) || s.keptFromMass(t)
 		})
 		forStack := s.probesForStack() && w.cheapStacks && s.kernel.FprobeOnGraph() && len(many) == 1
-		if len(many) < massFrom && !forced && !forStack {
+		if len(many) < massFrom && !forced && !forStack && (s.opts.Graph == nil || len(many) == 0) {
 			continue
 		}
 		m := newMass(s, w, many, ways[i+1:])
@@ -211,6 +220,12 @@ func (s *Session) assign(indices []int, ways []way) error {
 	l.probes = s.opts.Backend == "" && s.kernel.FprobeAlone() && s.probesForStack() && takesMany(s.targets[0])
 	s.backends = append(s.backends, l)
 	return l.load(s.build)
+}
+
+// keptFromMass tells whether a target of a graph has links in any case: on kernels
+// whose sessions miss calls, a missed root is a missed tree.
+func (s *Session) keptFromMass(t *plan.Target) bool {
+	return s.opts.Graph != nil && t.Root && s.roots < massFrom && s.opts.Backend == ""
 }
 
 // probesForStack tells whether a probe is to be had for the sake of its stacks,
@@ -344,7 +359,13 @@ func (s *Session) Attach(p *plan.Plan) error {
 	for _, t := range p.Targets {
 		keep[t] = true
 	}
-	for i := 0; i < len(s.backends); i++ {
+	return s.attachFrom(0, keep)
+}
+
+// attachFrom attaches the backends from one on, and those that they leave targets
+// to.
+func (s *Session) attachFrom(first int, keep map[*plan.Target]bool) error {
+	for i := first; i < len(s.backends); i++ {
 		leftOver, next, err := s.backends[i].attach(keep)
 		if err != nil {
 			return err
@@ -410,6 +431,11 @@ func (s *Session) StackLimit() (int, error) {
 // Start opens the gate: from here on calls are recorded, of all targets at once.
 func (s *Session) Start(symbols *Symbols) error {
 	c := preemptControl(s.kernel, symbols)
+	if s.opts.Graph != nil && c.PercpuBase != 0 {
+		if err := s.setPreemptCounts(c); err != nil {
+			return err
+		}
+	}
 	for _, word := range []struct {
 		offset uintptr
 		value  uint64
@@ -417,6 +443,9 @@ func (s *Session) Start(symbols *Symbols) error {
 		{controlPercpuBase, c.PercpuBase},
 		{controlPreemptCount, c.PreemptCount},
 		{controlInterruptMask, c.InterruptMask},
+		{controlSoftirqMask, c.SoftirqMask},
+		{controlHardirqMask, c.HardirqMask},
+		{controlNMIMask, c.NmiMask},
 		{controlGate, 1},
 	} {
 		if err := s.setControl(word.offset, word.value); err != nil {
@@ -472,6 +501,8 @@ type Loss struct {
 	RecursionMisses        uint64 // the program was running on that CPU already
 	NoExit                 uint64 // calls whose exit was not seen, as far as the programs know
 	Running                uint64 // calls that have not returned, as far as the programs know
+	NoTree                 uint64 // roots of a graph, as too many tasks had one
+	TooDeep                uint64 // nodes of a graph, as too many were under way in their tree
 }
 
 // Losses returns what was left out so far, by target, and the recursion misses
@@ -489,6 +520,8 @@ func (s *Session) Losses() (losses []Loss, sharedMisses uint64, err error) {
 			losses[i].Self += c.Self
 			losses[i].RecursionMisses += c.Recursion
 			losses[i].NoExit += c.NoExit
+			losses[i].NoTree += c.NoTree
+			losses[i].TooDeep += c.TooDeep
 		}
 	}
 	if err := s.countRunning(losses); err != nil {

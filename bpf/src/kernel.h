@@ -21,7 +21,9 @@
 #define MAP_UINT(name, value) int (*name)[value]
 #define MAP_TYPE(name, type) typeof(type) *name
 
-enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_RINGBUF = 27 };
+#define barrier() asm volatile("" ::: "memory")
+
+enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_RINGBUF = 27 };
 enum { BPF_ANY = 0 };
 enum { BPF_RB_NO_WAKEUP = 1 };
 

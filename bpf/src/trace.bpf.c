@@ -43,12 +43,14 @@ struct {
 
 struct control control;
 
+#define MAX_CPUS 8192
+#define NO_TREE (~0U)
+
 /* The calls under way, by frame, if CONFIG_SLOTS. One that finds its slot taken
  * is sent as two records. */
 struct slot slots[1 << SLOT_BITS];
 
 /* Set while one of our programs runs on this CPU; only used with CONFIG_GUARD. */
-#define MAX_CPUS 8192
 u8 busy[MAX_CPUS];
 
 #define CONFIG(id)                                                             \
@@ -470,6 +472,8 @@ INLINE void left(struct site *site)
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 }
 
+#include "graph.h"
+
 /*
  * Kernels before 5.12 (ca06f55b9002) let a program interrupt itself, to any
  * depth. There tracing programs run with preemption off, so one flag per CPU
@@ -500,7 +504,10 @@ int on_entry(void *ctx)
 		if (!flag)
 			return 0;
 	}
-	entered(&site);
+	if (CONFIG(CONFIG_GRAPH))
+		node_entered(&site);
+	else
+		entered(&site);
 	if (CONFIG(CONFIG_GUARD) && flag)
 		*flag = 0;
 	return 0;
@@ -519,7 +526,10 @@ int on_exit(void *ctx)
 		if (!flag)
 			return 0;
 	}
-	left(&site);
+	if (CONFIG(CONFIG_GRAPH))
+		node_left(&site);
+	else
+		left(&site);
 	if (CONFIG(CONFIG_GUARD) && flag)
 		*flag = 0;
 	return 0;
@@ -534,14 +544,24 @@ SEC("fsession.multi")
 int on_session(void *ctx)
 {
 	struct site site = {TRAMPOLINE_MULTI, ctx, (u64)ctx, 0, 0, 0, 0};
+	bool is_return = CONFIG(CONFIG_SESSION) && session_is_return(ctx) & 1;
 	u64 cookie;
 
 	if (!control.gate)
 		return 0;
+	if (CONFIG(CONFIG_GRAPH) && is_return && !*session_cookie(ctx))
+		return 0;
+	if (CONFIG(CONFIG_GRAPH) && !is_return && turned_away())
+		return 0;
 	cookie = bpf_get_attach_cookie(ctx);
 	site.target = cookie;
 	site.words = cookie >> COOKIE_WORDS_SHIFT;
-	if (CONFIG(CONFIG_SESSION) && session_is_return(ctx) & 1) {
+	if (CONFIG(CONFIG_GRAPH)) {
+		if (is_return)
+			node_left(&site);
+		else if (node_entered(&site))
+			*session_cookie(ctx) = 1;
+	} else if (is_return) {
 		if (!*session_cookie(ctx))
 			site.frame = 0;
 		left(&site);
@@ -557,7 +577,8 @@ int on_session(void *ctx)
  * kprobe.session, or kprobe.multi if not CONFIG_SESSION. The frame is the stack
  * pointer at the entry. A function that ends by jumping to another one shares it
  * with that, so the target is part of it: up to 2^16 of them differ. The return
- * gets it from the entry, as arm64 has no stack pointer there.
+ * gets it from the entry, as arm64 has no stack pointer there. An entry that
+ * returns 1 has no return.
  */
 SEC("kprobe.session")
 int on_probe(void *ctx)
@@ -571,19 +592,41 @@ int on_probe(void *ctx)
 			*session_cookie(ctx) = 0;
 		return 0;
 	}
+	if (CONFIG(CONFIG_GRAPH) && is_return && !*session_cookie(ctx))
+		return 0;
+	if (CONFIG(CONFIG_GRAPH) && !is_return && turned_away())
+		return 1;
 	cookie = bpf_get_attach_cookie(ctx);
 	site.target = cookie;
 	site.words = cookie >> COOKIE_WORDS_SHIFT;
 	if (is_return) {
 		site.frame = *session_cookie(ctx);
-		left(&site);
-	} else {
-		site.stack = CTX_WORD(ctx, CONFIG_REGS_SP);
-		site.frame = site.stack ^ (u64)site.target << 48;
-		if (CONFIG(CONFIG_SESSION))
-			*session_cookie(ctx) = site.frame;
-		entered(&site);
+		if (CONFIG(CONFIG_GRAPH))
+			node_left(&site);
+		else
+			left(&site);
+		return 0;
 	}
+	site.stack = CTX_WORD(ctx, CONFIG_REGS_SP);
+	site.frame = site.stack;
+	if (!CONFIG(CONFIG_GRAPH))
+		site.frame ^= (u64)site.target << 48;
+	if (CONFIG(CONFIG_SESSION))
+		*session_cookie(ctx) = site.frame;
+	if (CONFIG(CONFIG_GRAPH))
+		return !node_entered(&site);
+	entered(&site);
+	return 0;
+}
+
+/* sched_process_free(task): its tree, if there is one, won't be closed any more. */
+SEC("raw_tp/sched_process_free")
+int on_free(u64 *ctx)
+{
+	u32 at = find_tree(ctx[0]);
+
+	if (at != NO_TREE)
+		release_tree(at);
 	return 0;
 }
 
@@ -633,8 +676,10 @@ struct {
 	struct record record;
 	struct result result;
 	struct string string;
+	struct place place;
 	enum kind kind;
 	enum flag flag;
+	enum context context;
 	enum config config;
 	enum limit limit;
 } types SEC(".data.types");

@@ -21,7 +21,14 @@ enum limit {
 	MAX_FRAMES = 127,  /* kernel.perf_event_max_stack's default: what the kernel collects */
 	FEW_FRAMES = 48,   /* asked for first: the kernel clears what it does not fill */
 	SLOT_BITS = 12,    /* 2^12 calls under way are remembered in the kernel */
-	PEEK_SIZE = 4096,  /* bytes of kernel memory that are read at a time */
+	MAX_NODES = 64,    /* calls under way in one tree of a function graph */
+	TREE_BUCKET_BITS = 8,
+	TREE_BUCKETS = 1 << TREE_BUCKET_BITS, /* of tasks that have a tree, */
+	TREE_WAY_BITS = 2,
+	TREE_WAYS = 1 << TREE_WAY_BITS,       /* with so many in each */
+	NODE_TREE_SHIFT = 40, /* a node's ID is a number in its tree, and from here on the tree's + 1 */
+	STACK_BITS = 14,   /* kernel stacks are aligned to 2^14 bytes, and at least as large */
+	PEEK_SIZE = 16384,  /* bytes of kernel memory that are read at a time */
 	CONFIG_MARK = 0x5ca1ab1e00000000ULL, /* see enum config */
 	CONFIG_RETVAL_WORD = 0xf00, /* stands for the number of argument words in a load from ctx */
 	CONFIG_REGS_ARG = 0xe00,    /* +i stands for the offset of the i-th argument in struct pt_regs, */
@@ -40,10 +47,16 @@ enum kind {
 	KIND_ENTRY = 1,
 	KIND_EXIT = 2,
 	KIND_CALL = 3, /* an entry and its exit in one */
+
+	/* Of a function graph, where a call comes as one KIND_NODE at its exit. */
+	KIND_OPEN = 4,    /* a call that has begun, and whose children come next */
+	KIND_STRINGS = 5, /* what strings a call was given */
+	KIND_NODE = 6,
 };
 
 enum flag {
 	FLAG_ENTRY_LOST = 1, /* exit: the entry of this very call found no room */
+	FLAG_EXIT_LOST = 2,  /* node: it has returned, but its exit was not seen */
 };
 
 /*
@@ -51,6 +64,8 @@ enum flag {
  * struct string for each bit in CONFIG_STRINGS, and, where stacks are asked
  * for, u64 frames[MAX_FRAMES] of which the first `frames` are filled. An exit
  * goes on with struct result; a call with that, and then with what an entry has.
+ * Those of a function graph go on with struct place, then: an open node with its
+ * words, strings with the strings, a node with struct result and its words.
  */
 struct record {
 	u64 time;     /* ns, CLOCK_MONOTONIC: of a call's entry; entry: as late as can be, exit: as early */
@@ -84,6 +99,49 @@ struct slot {
 	u64 words[MAX_WORDS];
 };
 
+enum context {
+	CONTEXT_TASK,
+	CONTEXT_SOFTIRQ,
+	CONTEXT_HARDIRQ,
+	CONTEXT_NMI,
+};
+
+/* A call's place in a function graph. Its record's frame is its ID there. */
+struct place {
+	u64 parent; /* ID; 0: a root */
+	u64 below;  /* ns that the calls took which were made in it */
+	u8 depth;   /* 0: a root */
+	u8 context; /* enum context */
+	u8 outer;   /* the parent's context */
+	u8 opened;  /* it was told of before, by KIND_OPEN */
+	u8 pad[4];
+};
+
+/* A call under way in a function graph. */
+struct node {
+	u64 key; /* see graph.h */
+	u64 id;
+	u64 time;
+	u64 below;
+	u32 target;
+	u16 cpu;
+	u8 context;
+	u8 opened;
+	u64 probe; /* its key is that of a probe */
+	u64 words[MAX_WORDS];
+};
+
+/* The calls under way of one task, from a root on. */
+struct tree {
+	u64 pid_tgid;
+	u64 comm[2];
+	u64 seq;     /* nodes so far */
+	u64 scratch;
+	u32 depth;   /* nodes that there are */
+	u32 busy;    /* a program is at work on it */
+	struct node nodes[MAX_NODES];
+};
+
 struct string {
 	s32 len; /* bytes with the NUL; STRING_DATA: maybe cut off; negative: error */
 	u8 data[STRING_DATA];
@@ -96,6 +154,8 @@ struct counters {
 	u64 self;         /* calls of the tracer itself, left out */
 	u64 recursion;    /* left out by our own guard, where the kernel has none */
 	u64 no_exit;      /* whose slot was found by another call with the same frame */
+	u64 no_tree;      /* roots left out, as too many tasks had one */
+	u64 too_deep;     /* nodes left out, as too many were under way in their tree */
 };
 
 /* One for all programs, written by user space. */
@@ -110,11 +170,13 @@ struct control {
 	u64 percpu_base;
 	u64 preempt_count;
 	u64 interrupt_mask;
+	u64 softirq_mask, hardirq_mask, nmi_mask; /* its parts */
 
 	u64 losses; /* records that found no room, over all targets */
 	u64 unsure; /* ns: of entries lost up to then, not all could be remembered; 0: all */
 
 	u64 arm_fork; /* the next fork of the tracer is the command: follow it */
+	u64 lost_opens; /* open nodes not told of */
 	u64 lost_pids; /* processes that found no room in the set */
 };
 
@@ -146,6 +208,18 @@ enum config {
 	CONFIG_SESSION,     /* 1: the program runs at returns too */
 	CONFIG_REGS,        /* argument words that calls pass in registers */
 	CONFIG_STACK_ARGS,  /* where the others are, from the stack pointer at the entry on */
+
+	CONFIG_GRAPH,     /* 1: calls are nodes of a function graph */
+	CONFIG_ROOT,      /* 1: these begin a tree */
+	CONFIG_NODES,     /* nodes that a tree has room for, at most MAX_NODES */
+	CONFIG_EARLY,     /* 1: a node is told of when the first call is made in it */
+	CONFIG_NO_IRQS,   /* 1: what hardware interrupts call is left out */
+	CONFIG_KEY_AT,    /* of trampolines: the key is so far behind the last argument word */
+	CONFIG_BY_TARGET, /* 1: an exit has no key: it is that of its function's last call */
+	CONFIG_MAX_WORDS, /* argument words of the function that has the most */
+	CONFIG_OPEN_SIZE, /* of the records, in bytes */
+	CONFIG_STRINGS_SIZE,
+	CONFIG_NODE_SIZE,
 };
 
 #endif

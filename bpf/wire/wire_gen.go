@@ -48,6 +48,48 @@ type Slot struct {
 
 const SlotSize = 144
 
+type Place struct {
+	_       structs.HostLayout
+	Parent  uint64
+	Below   uint64
+	Depth   uint8
+	Context uint8
+	Outer   uint8
+	Opened  uint8
+	Pad     [4]uint8
+}
+
+const PlaceSize = 24
+
+type Node struct {
+	_       structs.HostLayout
+	Key     uint64
+	Id      uint64
+	Time    uint64
+	Below   uint64
+	Target  uint32
+	Cpu     uint16
+	Context uint8
+	Opened  uint8
+	Probe   uint64
+	Words   [12]uint64
+}
+
+const NodeSize = 144
+
+type Tree struct {
+	_       structs.HostLayout
+	PidTgid uint64
+	Comm    [2]uint64
+	Seq     uint64
+	Scratch uint64
+	Depth   uint32
+	Busy    uint32
+	Nodes   [64]Node
+}
+
+const TreeSize = 9264
+
 type Counters struct {
 	_           structs.HostLayout
 	LostEntries uint64
@@ -55,9 +97,11 @@ type Counters struct {
 	Self        uint64
 	Recursion   uint64
 	NoExit      uint64
+	NoTree      uint64
+	TooDeep     uint64
 }
 
-const CountersSize = 40
+const CountersSize = 56
 
 type Control struct {
 	_             structs.HostLayout
@@ -65,22 +109,37 @@ type Control struct {
 	PercpuBase    uint64
 	PreemptCount  uint64
 	InterruptMask uint64
+	SoftirqMask   uint64
+	HardirqMask   uint64
+	NmiMask       uint64
 	Losses        uint64
 	Unsure        uint64
 	ArmFork       uint64
+	LostOpens     uint64
 	LostPids      uint64
 }
 
-const ControlSize = 64
+const ControlSize = 96
 
 const (
-	KindEntry = 1
-	KindExit  = 2
-	KindCall  = 3
+	KindEntry   = 1
+	KindExit    = 2
+	KindCall    = 3
+	KindOpen    = 4
+	KindStrings = 5
+	KindNode    = 6
 )
 
 const (
 	FlagEntryLost = 1
+	FlagExitLost  = 2
+)
+
+const (
+	ContextTask    = 0
+	ContextSoftirq = 1
+	ContextHardirq = 2
+	ContextNmi     = 3
 )
 
 const (
@@ -106,6 +165,17 @@ const (
 	ConfigSession     = 19
 	ConfigRegs        = 20
 	ConfigStackArgs   = 21
+	ConfigGraph       = 22
+	ConfigRoot        = 23
+	ConfigNodes       = 24
+	ConfigEarly       = 25
+	ConfigNoIrqs      = 26
+	ConfigKeyAt       = 27
+	ConfigByTarget    = 28
+	ConfigMaxWords    = 29
+	ConfigOpenSize    = 30
+	ConfigStringsSize = 31
+	ConfigNodeSize    = 32
 )
 
 const (
@@ -115,7 +185,14 @@ const (
 	MaxFrames        = 127
 	FewFrames        = 48
 	SlotBits         = 12
-	PeekSize         = 4096
+	MaxNodes         = 64
+	TreeBucketBits   = 8
+	TreeBuckets      = 256
+	TreeWayBits      = 2
+	TreeWays         = 4
+	NodeTreeShift    = 40
+	StackBits        = 14
+	PeekSize         = 16384
 	ConfigMark       = 6674804268077154304
 	ConfigRetvalWord = 3840
 	ConfigRegsArg    = 3584

@@ -28,6 +28,15 @@ type options struct {
 	json       bool
 	backend    string
 
+	graph        bool
+	graphDepth   int
+	graphInclude []string
+	graphExclude []string
+	graphExtra   []string
+	graphProto   bool
+	graphSummary bool
+	noIRQs       bool
+
 	stack       bool
 	output      string
 	limit       uint64
@@ -47,7 +56,10 @@ type options struct {
 	bufferLen  int
 }
 
-const defaultBuffer = "16M"
+const (
+	defaultBuffer = "16M"
+	defaultDepth  = 5
+)
 
 func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 	o := &options{}
@@ -79,6 +91,14 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 	f.StringArrayVarP(&o.kfuncs, "kfunc", "k", nil, "kernel functions: names and globs, separated by commas; repeatable")
 	f.StringVarP(&o.mode, "mode", "m", "", "what to print: entry, exit, or entry,exit (default: one line a call, at its exit)")
 	f.BoolVar(&o.stack, "output-stack", false, "print the call chain")
+	f.BoolVarP(&o.graph, "output-fgraph", "g", false, "print what the functions call, nested")
+	f.IntVar(&o.graphDepth, "fgraph-max-depth", defaultDepth, fmt.Sprintf("with -g: levels below the function; 0: no limit but %d", tracer.MaxDepth))
+	f.StringArrayVar(&o.graphInclude, "fgraph-include", nil, "with -g: of the functions that are called, only these (as for -k)")
+	f.StringArrayVar(&o.graphExclude, "fgraph-exclude", nil, "with -g: not these")
+	f.StringArrayVar(&o.graphExtra, "fgraph-extra", nil, "with -g: these too, whether anything seems to call them or not")
+	f.BoolVar(&o.graphProto, "fgraph-proto", false, "with -g: print what the code of the functions calls, and stop")
+	f.BoolVar(&o.graphSummary, "fgraph-summary", false, "with -g: print a summary in place of the calls")
+	f.BoolVar(&o.noIRQs, "no-irqs", false, "with -g: leave out what hardware interrupts call")
 	f.StringVarP(&o.output, "output", "o", "", "write the events to `FILE`")
 	f.StringVar(&o.format, "format", "text", "output format: text or json")
 	f.BoolVar(&o.json, "json", false, "short for --format json")

@@ -50,6 +50,11 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		return nothing(o, p, symbols, stderr)
 	}
 
+	if o.graph {
+		for _, t := range p.Targets {
+			t.Root = true
+		}
+	}
 	names, unwatched := tracer.NewNames(o.stack)
 	if unwatched != nil {
 		fmt.Fprintf(stderr, "trace: BPF code that comes and goes within a moment may stay without a name in stacks: %v\n", unwatched)
@@ -66,6 +71,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		Comm:       o.comm,
 		Backend:    o.backend,
 		BufferSize: o.bufferLen,
+		Graph:      o.graphOptions(),
 		Progress:   progress.step,
 	})
 	if err != nil {
@@ -100,6 +106,11 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	defer func() { err = errors.Join(err, out.Close()) }()
 	if err := session.Attach(p); err != nil {
 		return err
+	}
+	if o.graph {
+		if err := extendGraph(o, session, syms, progress, stderr); err != nil {
+			return err
+		}
 	}
 	p.Skip(session.Refused())
 	reportSkipped(stderr, p.Skipped)
@@ -179,6 +190,9 @@ func resolve(o *options, kernel *plan.Kernel) (*plan.Plan, func() (*tracer.Symbo
 	}
 	done := make(chan result, 1)
 	collector := tracer.NewSymbols(o.targets, p)
+	if o.graph {
+		collector.ForGraph()
+	}
 	go func() {
 		err := collector.Read()
 		done <- result{collector, err}
@@ -193,6 +207,7 @@ func newFlow(o *options, kernel *plan.Kernel, session *tracer.Session, names *tr
 		Targets: session.Targets(),
 		Shapes:  session.Shapes(),
 		Missed:  session.Missed,
+		Graph:   o.graph,
 	}
 	if o.stack {
 		limit, err := session.StackLimit()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -30,9 +31,22 @@ type Options struct {
 	ReadTask bool // programs may read the current task_struct like their own memory
 	Kfuncs   Kfuncs
 
+	Graph *Graph // nil: calls are on their own
+
 	Exits      bool // an exit program is attached too
 	Slots      bool // entries are kept until their exits, and sent together
 	BufferSize int  // of the ring buffer, in bytes: a power of two of pages
+}
+
+// Graph says how calls become nodes of a function graph.
+type Graph struct {
+	Nodes    int  // levels that are recorded, the root's included; at most wire.MaxNodes
+	Early    bool // a node is told of when the first call is made in it
+	NoIRQs   bool // what hardware interrupts call is left out
+	MaxWords int  // argument words of the function that has the most
+	// KeyAt is where the caller's frame begins, in bytes behind the last of the
+	// argument words that a trampoline saves.
+	KeyAt int
 }
 
 // Task holds offsets in struct task_struct, in bytes.
@@ -58,7 +72,27 @@ func (o Options) Constants(index int, t *plan.Target) (entry, exit Constants) {
 	common[wire.ConfigTarget] = uint64(index)
 	common[wire.ConfigRetval] = flag(t.Ret != nil)
 	common[wire.ConfigFrameAt] = 0
+	if o.Graph != nil {
+		o.graphConstants(common, t.Root, t.Strings())
+		common[wire.ConfigKeyAt] += uint64(wordSize * t.Words)
+	}
 	return common, maps.Clone(common)
+}
+
+// graphConstants adds what programs of a function graph have.
+func (o Options) graphConstants(c Constants, isRoot bool, strings int) {
+	shape := event.NodeShape{Words: o.Graph.MaxWords, Strings: strings}
+	c[wire.ConfigGraph] = 1
+	c[wire.ConfigRoot] = flag(isRoot)
+	c[wire.ConfigNodes] = uint64(o.Graph.Nodes)
+	c[wire.ConfigEarly] = flag(o.Graph.Early)
+	c[wire.ConfigNoIrqs] = flag(o.Graph.NoIRQs)
+	c[wire.ConfigKeyAt] = uint64(o.Graph.KeyAt)
+	c[wire.ConfigByTarget] = 0
+	c[wire.ConfigMaxWords] = uint64(o.Graph.MaxWords)
+	c[wire.ConfigOpenSize] = uint64(shape.OpenSize())
+	c[wire.ConfigStringsSize] = uint64(shape.StringsSize())
+	c[wire.ConfigNodeSize] = uint64(shape.NodeSize())
 }
 
 // ProbeConstants returns the constants of a program that probes the entry of a
@@ -81,19 +115,24 @@ type Group struct {
 	Targets []int       // indices
 	Shape   event.Shape // of all their records
 	Strings uint64      // bit i: word i is read as a string
+	Root    bool        // they begin trees of a function graph
 }
 
 // Groups sorts targets into groups: those whose records have room for the same.
 func (o Options) Groups(targets []*plan.Target, indices []int) []Group {
 	var groups []Group
-	byStrings := make(map[uint64]int)
+	type kind struct {
+		strings uint64
+		root    bool
+	}
+	byKind := make(map[kind]int)
 	for _, i := range indices {
-		bits := stringBits(targets[i])
-		at, ok := byStrings[bits]
+		k := kind{stringBits(targets[i]), targets[i].Root}
+		at, ok := byKind[k]
 		if !ok {
 			at = len(groups)
-			byStrings[bits] = at
-			groups = append(groups, Group{Strings: bits})
+			byKind[k] = at
+			groups = append(groups, Group{Strings: k.strings, Root: k.root})
 		}
 		g, shape := &groups[at], targets[i].Shape(o.Stack)
 		shape.Words = max(shape.Words, g.Shape.Words)
@@ -111,6 +150,9 @@ func (o Options) GroupConstants(g Group, regs arch.Regs) Constants {
 	c[wire.ConfigRegsSp], c[wire.ConfigRegsRetval] = uint64(regs.SP), uint64(regs.Retval)
 	for i, offset := range regs.Args {
 		c[wire.ConfigRegsArg+uint32(i)] = uint64(offset)
+	}
+	if o.Graph != nil {
+		o.graphConstants(c, g.Root, g.Shape.Strings)
 	}
 	return c
 }
@@ -136,6 +178,7 @@ func (o Options) constants(shape event.Shape, strings uint64) Constants {
 		wire.ConfigGuard:       flag(o.Guard),
 		wire.ConfigForkTgid:    uint64(o.Task.Tgid),
 	}
+	c[wire.ConfigGraph] = 0
 	c[wire.ConfigCommLo], c[wire.ConfigCommHi] = commWords(o.Comm)
 	c[wire.ConfigTask] = flag(o.ReadTask)
 	c[wire.ConfigTaskPid], c[wire.ConfigTaskTgid] = uint64(o.Task.Pid), uint64(o.Task.Tgid)
@@ -250,7 +293,7 @@ const mmapable = 1 << 10
 // Maps returns the maps of a trace of so many targets, by name.
 func (o Options) Maps(spec *ebpf.CollectionSpec, targets int) (map[string]*ebpf.MapSpec, error) {
 	specs := make(map[string]*ebpf.MapSpec)
-	for _, name := range []string{bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapLost, bpf.MapControl} {
+	for _, name := range []string{bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapLost, bpf.MapTrees, bpf.MapControl} {
 		m, ok := spec.Maps[name]
 		if !ok {
 			return nil, fmt.Errorf("build maps: the object has no map %s", name)
@@ -265,6 +308,10 @@ func (o Options) Maps(spec *ebpf.CollectionSpec, targets int) (map[string]*ebpf.
 	specs[bpf.MapControl].Flags |= mmapable
 	specs[bpf.MapEvents].MaxEntries = uint32(o.BufferSize)
 	specs[bpf.MapCounts].MaxEntries = uint32(max(targets, 1))
+	if o.Graph != nil {
+		specs[bpf.MapTrees].ValueSize = uint32(unsafe.Offsetof(wire.Tree{}.Nodes)) + uint32(o.Graph.Nodes*wire.NodeSize)
+		specs[bpf.MapTrees].MaxEntries = wire.TreeBuckets * wire.TreeWays
+	}
 	if !o.Pids {
 		specs[bpf.MapPids].MaxEntries = 1
 	}

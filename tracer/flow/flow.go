@@ -4,6 +4,7 @@ package flow
 
 import (
 	"math"
+	"slices"
 
 	"fgtrace/tracer/calls"
 	"fgtrace/tracer/event"
@@ -26,8 +27,11 @@ type Flow struct {
 	view      event.Whole
 	event     render.Event
 	assembler calls.Assembler
+	place     event.Place
+	nodes     *calls.Nodes // of a function graph; nil: calls are on their own
 	out       []byte
 	events    uint64
+	running   uint64
 	undecoded []uint64 // by target; the last is for records that name none
 }
 
@@ -40,6 +44,7 @@ type Options struct {
 	Stacks   *Stacks                             // nil: no stacks
 	Missed   func(target int, since uint64) bool // see calls.Assembler; may be nil
 	Renderer render.Renderer
+	Graph    bool // calls are nodes of a function graph
 }
 
 // New returns a flow.
@@ -48,10 +53,14 @@ func New(o Options) *Flow {
 		o.Limit = math.MaxUint64
 	}
 	f := &Flow{
-		mode: o.Mode, limit: o.Limit, targets: o.Targets, shapes: o.Shapes, renderer: o.Renderer,
+		mode: o.Mode, limit: o.Limit, targets: slices.Clone(o.Targets), shapes: o.Shapes, renderer: o.Renderer,
 		layouts: event.Layouts(o.Shapes), undecoded: make([]uint64, len(o.Targets)+1),
 	}
 	f.assembler.Missed = o.Missed
+	if o.Graph {
+		f.nodes = &calls.Nodes{}
+		f.nodes.Grow(o.Shapes)
+	}
 	if o.Stacks != nil {
 		f.chains = newChains(o.Stacks)
 	}
@@ -63,6 +72,9 @@ func New(o Options) *Flow {
 func (f *Flow) Record(raw []byte) bool {
 	if f.Full() {
 		return false
+	}
+	if f.nodes != nil {
+		return f.node(raw)
 	}
 	if event.KindOf(raw) == event.Call {
 		return f.whole(raw)
@@ -157,7 +169,11 @@ func (f *Flow) Finish(e *render.End) {
 	e.Events = f.events
 	e.NoEntry += counts.NoEntry
 	e.NoExit += counts.NoExit
-	e.Running += uint64(f.assembler.Open())
+	e.Running += uint64(f.assembler.Open()) + f.running
+	if f.nodes != nil {
+		nodes := f.nodes.Counts()
+		e.Roots, e.ExitLost = nodes.Roots, nodes.ExitLost
+	}
 	f.out = f.renderer.AppendEnd(f.out, e)
 }
 

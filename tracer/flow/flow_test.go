@@ -39,6 +39,8 @@ func targets(tb testing.TB) []*plan.Target {
 // brief renders an event as "call f0#1 [f0 caller]".
 type brief struct{}
 
+func (brief) Grow([]*plan.Target) {}
+
 func (brief) AppendStart(dst []byte, s *render.Start) []byte { return append(dst, "start\n"...) }
 
 func (brief) AppendEvent(dst []byte, e *render.Event) []byte {

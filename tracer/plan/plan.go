@@ -49,6 +49,18 @@ func (k *Kernel) fprobeMember(name string) bool {
 	return err == nil
 }
 
+// JmpMode tells whether functions with a program at their return jump to their
+// trampoline in place of calling it: Linux 6.19 on x86, with which BPF_MOD_NOP has
+// come.
+func (k *Kernel) JmpMode() bool {
+	id, ok := k.Types.FindType(btfx.KindEnum, "bpf_text_poke_type")
+	if !ok || !k.Arch.PerCPUPreemptCount {
+		return false
+	}
+	layout, err := k.Types.Layout(id)
+	return err == nil && slices.ContainsFunc(layout.Values, func(v btfx.EnumValue) bool { return v.Name == "BPF_MOD_NOP" })
+}
+
 // Module is a loaded kernel module that has BTF.
 type Module struct {
 	Name  string
@@ -65,6 +77,12 @@ type Target struct {
 	Ret    *btfx.Layout // nil for void
 	Words  int          // argument words, over all parameters
 	Addr   uint64       // of the function; 0 until Check, or where symbols are hidden
+	Root   bool         // begins a tree of a function graph
+	Raw    bool         // has no prototype: ID is 0, and parameters are registers
+
+	// Patchable tells that the function's code was looked at, and is such as
+	// ftrace patches.
+	Patchable bool
 }
 
 // Param is a parameter of a target.
@@ -94,7 +112,12 @@ func (t *Target) Shape(stack bool) event.Shape {
 }
 
 // Prototype spells the function as C declares it.
-func (t *Target) Prototype() string { return t.Types.Prototype(t.ID) }
+func (t *Target) Prototype() string {
+	if t.Raw {
+		return ""
+	}
+	return t.Types.Prototype(t.ID)
+}
 
 // Skip is a function that was asked for and isn't traced.
 type Skip struct {

@@ -40,10 +40,15 @@ type jsonParam struct {
 // NewJSON returns a renderer for the targets of a plan.
 func NewJSON(targets []*plan.Target, syms btfx.Symbols) *JSON {
 	j := &JSON{syms: syms, tasks: tasks{append: appendJSONTask}}
+	j.Grow(targets)
+	return j
+}
+
+// Grow implements Renderer.
+func (j *JSON) Grow(targets []*plan.Target) {
 	for _, t := range targets {
 		j.targets = append(j.targets, newJSONTarget(t))
 	}
-	return j
 }
 
 func newJSONTarget(t *plan.Target) jsonTarget {
@@ -157,6 +162,9 @@ func appendObject(dst []byte, v any) []byte {
 
 // AppendEvent implements Renderer.
 func (j *JSON) AppendEvent(dst []byte, e *Event) []byte {
+	if e.Kind == Open {
+		return dst
+	}
 	c := e.Call
 	t := &j.targets[c.Target]
 	l := &j.line
@@ -168,10 +176,10 @@ func (j *JSON) AppendEvent(dst []byte, e *Event) []byte {
 	} else {
 		l.fragment(&t.unknown)
 	}
-	if e.Kind != Entry {
+	if e.Kind != Entry && c.Node.End == calls.Returned {
 		l.fragment(&t.retval)
 		j.result(&t.result, c)
-		if c.Entered {
+		if c.Entered || e.Kind > Call {
 			l.short(`,"duration_ns":`)
 			l.uint(c.Duration())
 		}
@@ -182,6 +190,9 @@ func (j *JSON) AppendEvent(dst []byte, e *Event) []byte {
 		j.time(c.Entry)
 	}
 	l.fragment(j.tasks.spell(c, e.cpu()))
+	if e.Kind > Call {
+		j.nodeOf(c)
+	}
 	dst = l.end()
 	if e.Chain != nil {
 		dst = append(dst, e.Chain.spell(appendJSONChain)...)
@@ -212,6 +223,8 @@ var jsonEvents = [...]fragment{
 	Entry: newFragment([]byte(`{"event":"entry","id":`)),
 	Exit:  newFragment([]byte(`{"event":"exit","id":`)),
 	Call:  newFragment([]byte(`{"event":"call","id":`)),
+	Leaf:  newFragment([]byte(`{"event":"call","id":`)),
+	Close: newFragment([]byte(`{"event":"call","id":`)),
 }
 
 func appendJSONTask(dst []byte, t *task) []byte {

@@ -64,7 +64,8 @@ type Start struct {
 	RealtimeOffset int64 // ns to add to the kernel's clock for the time of day
 }
 
-// End is what is known when tracing has ended.
+// End is what is known when tracing has ended. Roots, ExitLost and what follows
+// them are those of a function graph.
 type End struct {
 	Events          uint64 // shown
 	Lost            uint64 // records that found no room, or could not be decoded
@@ -74,6 +75,12 @@ type End struct {
 	Running         uint64 // calls that had not returned
 	Skipped         []plan.Skip
 	PerTarget       []Loss
+
+	Roots     uint64
+	ExitLost  uint64 // nodes that had returned, and whose exit was not seen
+	NoTree    uint64 // roots left out, as too many tasks had one
+	TooDeep   uint64 // nodes left out, as too many were under way
+	LostOpens uint64 // nodes that were shown at their end only
 }
 
 // Loss is what is missing of one target's calls. Targets that miss nothing are
@@ -88,6 +95,8 @@ type Loss struct {
 
 // Renderer is an output format.
 type Renderer interface {
+	// Grow takes further targets, whose indices come behind those that there are.
+	Grow(targets []*plan.Target)
 	AppendStart(dst []byte, s *Start) []byte
 	AppendEvent(dst []byte, e *Event) []byte
 	AppendEnd(dst []byte, e *End) []byte

@@ -31,6 +31,7 @@ type Text struct {
 
 // textTarget holds the parts of a target's lines that are always the same.
 type textTarget struct {
+	name    fragment
 	unknown fragment // "name(?)", of a call whose entry is not known
 	open    fragment // "name(", and the declaration of the first parameter
 	params  []textParam
@@ -61,16 +62,21 @@ func NewText(targets []*plan.Target, syms btfx.Symbols, opts TextOptions) *Text 
 	if opts.Color {
 		t.paint = paint{bold: "\x1b[1m", dim: "\x1b[2m", red: "\x1b[31m", cyan: "\x1b[36m", off: "\x1b[0m"}
 	}
-	for _, target := range targets {
-		t.targets = append(t.targets, t.newTarget(target))
-	}
+	t.Grow(targets)
 	t.setClock(0)
 	return t
 }
 
+// Grow implements Renderer.
+func (t *Text) Grow(targets []*plan.Target) {
+	for _, target := range targets {
+		t.targets = append(t.targets, t.newTarget(target))
+	}
+}
+
 func (t *Text) newTarget(target *plan.Target) textTarget {
 	name := t.paint.bold + displayName(target.Func) + t.paint.off
-	tt := textTarget{unknown: newFragment([]byte(name + "(?)")), result: newResult(target.Ret)}
+	tt := textTarget{name: newFragment([]byte(name)), unknown: newFragment([]byte(name + "(?)")), result: newResult(target.Ret)}
 	open := name + "("
 	for i, p := range target.Params {
 		decl := t.paint.dim + target.Types.DeclName(p.Type, p.Name) + "=" + t.paint.off
@@ -105,6 +111,9 @@ func (t *Text) AppendEnd(dst []byte, _ *End) []byte { return dst }
 
 // AppendEvent implements Renderer.
 func (t *Text) AppendEvent(dst []byte, e *Event) []byte {
+	if e.Kind >= Open {
+		return t.node(dst, e)
+	}
 	c := e.Call
 	target := &t.targets[c.Target]
 	l := &t.line

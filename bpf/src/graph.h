@@ -1,0 +1,400 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Function graphs: which call was made in which one, without a look at stacks.
+ *
+ * A task that has called a root function gets a tree: the calls of its that are
+ * under way, the root first. What interrupts a task has returned before the task
+ * goes on, so one list of a task holds the calls of interrupts, too. Each call's
+ * key is the address behind which its caller's frame begins: on one stack, calls
+ * made in it have lower ones, and a call whose key is below that of a new one has
+ * returned, whether its exit was seen or not.
+ *
+ * Only code that runs as a task touches its tree, so a flag is enough to keep
+ * what interrupts a program of ours away from it.
+ */
+#ifndef FGTRACE_GRAPH_H
+#define FGTRACE_GRAPH_H
+
+/* Value size and number of entries are set by the loader. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_ARRAY);
+	MAP_UINT(max_entries, 1);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, struct tree);
+} trees SEC(".maps");
+
+/* The tasks that have a tree, by address of their task_struct; 0: free. The tree
+ * is the one with the index of the entry. */
+u64 tasks[TREE_BUCKETS * TREE_WAYS];
+
+/* How many want an entry: who finds itself alone has it. */
+u64 claims[TREE_BUCKETS * TREE_WAYS];
+
+/* Where each CPU's preempt count is, if control.percpu_base. */
+u64 preempt_counts[MAX_CPUS];
+
+INLINE u32 bucket_of(u64 task)
+{
+	return (u32)(task >> 6) * 0x9e3779b1U >> (32 - TREE_BUCKET_BITS) << TREE_WAY_BITS;
+}
+
+/* The index of a task's tree, or NO_TREE. */
+INLINE u32 find_tree(u64 task)
+{
+	u32 at = bucket_of(task);
+	u64 *bucket = &tasks[at];
+
+	if (bucket[0] == task)
+		return at;
+	if (bucket[1] == task)
+		return at + 1;
+	if (bucket[2] == task)
+		return at + 2;
+	if (bucket[3] == task)
+		return at + 3;
+	return NO_TREE;
+}
+
+/* Takes a free entry of the table for a task. */
+INLINE u32 claim_tree(u64 task)
+{
+	u32 at = bucket_of(task);
+
+#pragma clang loop unroll(full)
+	for (u32 i = 0; i < TREE_WAYS; i++) {
+		if (claims[at + i])
+			continue;
+		__sync_fetch_and_add(&claims[at + i], 1);
+		if (*(volatile u64 *)&claims[at + i] == 1) {
+			tasks[at + i] = task;
+			return at + i;
+		}
+		__sync_fetch_and_add(&claims[at + i], -1);
+	}
+	return NO_TREE;
+}
+
+INLINE void release_tree(u32 at)
+{
+	at &= TREE_BUCKETS * TREE_WAYS - 1;
+	tasks[at] = 0;
+	__sync_fetch_and_add(&claims[at], -1);
+}
+
+INLINE u8 context(u64 task)
+{
+	u32 count = 0;
+	u64 at = control.preempt_count;
+
+	if (control.percpu_base)
+		at = preempt_counts[bpf_get_smp_processor_id() & (MAX_CPUS - 1)];
+	else
+		at += task;
+	if (bpf_probe_read_kernel(&count, sizeof(count), (void *)at))
+		return CONTEXT_TASK;
+	if (count & control.nmi_mask)
+		return CONTEXT_NMI;
+	if (count & control.hardirq_mask)
+		return CONTEXT_HARDIRQ;
+	return count & control.softirq_mask ? CONTEXT_SOFTIRQ : CONTEXT_TASK;
+}
+
+/* The i-th call of a tree, or 0. */
+INLINE struct node *node_at(struct tree *tree, u64 i)
+{
+	/*
+	 * For the verifier the number has to be checked here, in the register that
+	 * is then calculated with, whatever the compiler knows of it.
+	 */
+	asm volatile("" : "+r"(i));
+	if (i >= CONFIG(CONFIG_NODES))
+		return 0;
+	asm volatile("" : "+r"(i));
+	return &tree->nodes[i];
+}
+
+INLINE void describe(struct record *r, struct tree *tree, struct node *n, u64 depth, enum kind kind)
+{
+	struct place *place = (struct place *)(r + 1);
+	struct node *parent = depth ? node_at(tree, depth - 1) : 0;
+
+	r->time = n->time;
+	r->frame = n->id;
+	r->pid_tgid = tree->pid_tgid;
+	r->target = n->target;
+	r->cpu = n->cpu;
+	r->kind = kind;
+	r->flags = 0;
+	r->frames = 0;
+	((u64 *)r->comm)[0] = tree->comm[0];
+	((u64 *)r->comm)[1] = tree->comm[1];
+	place->parent = parent ? parent->id : 0;
+	place->outer = parent ? parent->context : CONTEXT_TASK;
+	place->below = n->below;
+	place->depth = depth;
+	place->context = n->context;
+	place->opened = n->opened;
+}
+
+#define COPY_WORDS(to, from)                                                   \
+	({                                                                     \
+		u64 *copy_to = (to), *copy_from = (from);                      \
+		COPY_WORD(0) COPY_WORD(1) COPY_WORD(2) COPY_WORD(3)            \
+		COPY_WORD(4) COPY_WORD(5) COPY_WORD(6) COPY_WORD(7)            \
+		COPY_WORD(8) COPY_WORD(9) COPY_WORD(10) COPY_WORD(11)          \
+	})
+#define COPY_WORD(i)                                                           \
+	if (CONFIG(CONFIG_MAX_WORDS) > (i))                                    \
+		copy_to[i] = copy_from[i];
+
+/*
+ * Tells of a call that goes on: its children come before it. If there is no room,
+ * that is not lost: all but strings is told again at the exit.
+ */
+INLINE void open_node(struct tree *tree, struct node *n, u64 depth)
+{
+	struct record *r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_OPEN_SIZE), 0);
+
+	if (UNLIKELY(!r)) {
+		__sync_fetch_and_add(&control.lost_opens, 1);
+		return;
+	}
+	n->opened = 1;
+	describe(r, tree, n, depth, KIND_OPEN);
+	COPY_WORDS((u64 *)((struct place *)(r + 1) + 1), n->words);
+	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+}
+
+/* Sends a call that has returned. */
+INLINE void close_node(const struct site *site, struct tree *tree, struct node *n, u64 depth, u64 retval, u64 now, u8 flags)
+{
+	struct result *result;
+	struct record *r;
+
+	if (depth) {
+		struct node *parent = node_at(tree, depth - 1);
+
+		if (parent)
+			parent->below += now - n->time;
+	}
+	r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_NODE_SIZE), 0);
+	if (UNLIKELY(!r)) {
+		struct site lost = {};
+
+		lost.target = n->target;
+		COUNT(&lost, lost_exits);
+		return;
+	}
+	describe(r, tree, n, depth, KIND_NODE);
+	r->flags = flags;
+	result = (struct result *)((struct place *)(r + 1) + 1);
+	result->retval = retval;
+	result->time = now;
+	COPY_WORDS((u64 *)(result + 1), n->words);
+	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+}
+
+/* Whether a call has returned, as a new one is made at this key. */
+INLINE bool is_stale(const struct node *n, u64 key, bool probe)
+{
+	if ((n->key ^ key) >> STACK_BITS)
+		return false; /* another stack */
+	/* Probes see a function that ends by jumping to another one at the key of that. */
+	return n->key < key || (n->key == key && !n->probe && !probe);
+}
+
+/* Ends the calls that have returned without an exit of theirs; returns how many
+ * are left. */
+INLINE u64 heal(const struct site *site, struct tree *tree, u64 depth, u64 key, bool probe)
+{
+	u64 now = 0;
+
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < MAX_NODES; i++) {
+		struct node *n = depth ? node_at(tree, depth - 1) : 0;
+
+		if (!n || !is_stale(n, key, probe))
+			break;
+		if (!now)
+			now = bpf_ktime_get_ns();
+		depth--;
+		close_node(site, tree, n, depth, 0, now, FLAG_EXIT_LOST);
+	}
+	return depth;
+}
+
+/* The key of this call. A pointer can't be calculated with before it was in memory. */
+INLINE u64 key_of(struct site *site, struct tree *tree)
+{
+	if (site->access == PROBE)
+		return site->frame;
+	tree->scratch = (u64)site->ctx;
+	barrier();
+	return tree->scratch + CONFIG(CONFIG_KEY_AT) + 8 * (u64)site->words;
+}
+
+INLINE struct tree *tree_at(u32 at)
+{
+	return bpf_map_lookup_elem(&trees, &at);
+}
+
+/* Whether a call is none of any tree. */
+INLINE bool turned_away(void)
+{
+	return !CONFIG(CONFIG_ROOT) && find_tree(bpf_get_current_task()) == NO_TREE;
+}
+
+/*
+ * A call at its entry. True: its exit is wanted.
+ */
+INLINE bool node_entered(struct site *site)
+{
+	u64 task = bpf_get_current_task();
+	u32 at = find_tree(task);
+	bool fresh = false, kept = false;
+	struct tree *tree;
+	struct node *n;
+	u64 pid_tgid, depth, key;
+	u8 where;
+
+	if (!CONFIG(CONFIG_ROOT) && at == NO_TREE)
+		return false;
+	if (at == NO_TREE) {
+		if (CONFIG(CONFIG_TASK))
+			site->task = bpf_get_current_task_btf();
+		pid_tgid = get_pid_tgid(site);
+		if (!wanted(site, pid_tgid))
+			return false;
+		at = claim_tree(task);
+		if (at == NO_TREE) {
+			COUNT(site, no_tree);
+			return false;
+		}
+		fresh = true;
+	}
+	tree = tree_at(at);
+	if (!tree)
+		return false;
+	if (fresh) {
+		tree->depth = 0;
+		tree->pid_tgid = pid_tgid;
+		get_comm(site, tree->comm);
+	} else if (UNLIKELY(tree->busy)) {
+		COUNT(site, recursion);
+		return false;
+	}
+	tree->busy = 1;
+	barrier();
+	key = key_of(site, tree);
+	depth = tree->depth;
+	if (!fresh)
+		depth = heal(site, tree, depth, key, site->access == PROBE);
+	tree->depth = depth;
+	if (!depth && !CONFIG(CONFIG_ROOT))
+		goto out; /* the root has returned unseen */
+	n = node_at(tree, depth);
+	if (!n) {
+		if (CONFIG(CONFIG_NODES) == MAX_NODES)
+			COUNT(site, too_deep);
+		goto out;
+	}
+	where = context(task);
+	if (CONFIG(CONFIG_NO_IRQS) && depth && where >= CONTEXT_HARDIRQ)
+		goto out;
+	n->context = where;
+	n->key = key;
+	n->id = ++tree->seq | ((u64)at + 1) << NODE_TREE_SHIFT;
+	n->below = 0;
+	n->target = site->target;
+	n->cpu = bpf_get_smp_processor_id();
+	n->opened = 0;
+	n->probe = site->access == PROBE;
+	read_words(n->words, site);
+	if (CONFIG(CONFIG_EARLY) && depth) {
+		struct node *parent = node_at(tree, depth - 1);
+
+		if (parent && !parent->opened)
+			open_node(tree, parent, depth - 1);
+	}
+	n->time = bpf_ktime_get_ns();
+	if (CONFIG(CONFIG_STRINGS)) {
+		struct record *r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_STRINGS_SIZE), 0);
+
+		if (r) {
+			describe(r, tree, n, depth, KIND_STRINGS);
+			read_strings((struct string *)((struct place *)(r + 1) + 1), n->words);
+			bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+		} else {
+			COUNT(site, lost_entries);
+		}
+	}
+	tree->depth = depth + 1;
+	kept = true;
+out:
+	if (!tree->depth)
+		release_tree(at);
+	barrier();
+	tree->busy = 0;
+	return kept;
+}
+
+/* A call at its return. */
+INLINE void node_left(struct site *site)
+{
+	u64 task = bpf_get_current_task();
+	u32 at = find_tree(task);
+	u64 now, key, depth, found;
+	struct tree *tree;
+	struct node *n;
+
+	if (at == NO_TREE)
+		return;
+	now = bpf_ktime_get_ns();
+	tree = tree_at(at);
+	if (!tree)
+		return;
+	if (UNLIKELY(tree->busy)) {
+		COUNT(site, recursion);
+		return;
+	}
+	tree->busy = 1;
+	barrier();
+	key = key_of(site, tree);
+	depth = tree->depth;
+	found = depth;
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < MAX_NODES; i++) {
+		n = found ? node_at(tree, found - 1) : 0;
+		if (!n) {
+			found = 0;
+			break;
+		}
+		if (n->target == site->target && (n->key == key || (CONFIG(CONFIG_BY_TARGET) && n->probe)))
+			break;
+		found--;
+	}
+	if (!found)
+		goto out; /* its entry was not wanted, or not seen */
+	/* What is above has returned, too. */
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < MAX_NODES; i++) {
+		if (depth <= found)
+			break;
+		n = node_at(tree, --depth);
+		if (!n)
+			break;
+		close_node(site, tree, n, depth, 0, now, FLAG_EXIT_LOST);
+	}
+	depth = found - 1;
+	n = node_at(tree, depth);
+	if (n)
+		close_node(site, tree, n, depth, read_retval(site), now, 0);
+	tree->depth = depth;
+	if (!depth)
+		release_tree(at);
+out:
+	barrier();
+	tree->busy = 0;
+}
+
+#endif

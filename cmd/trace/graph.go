@@ -1,0 +1,33 @@
+package main
+
+import (
+	"fmt"
+	"io"
+
+	"fgtrace/tracer"
+	"fgtrace/tracer/plan"
+)
+
+func extendGraph(o *options, session *tracer.Session, syms *tracer.Symbols, progress *progress, stderr io.Writer) error {
+	progress.phase("roots")
+	callees := tracer.NewCallees(session, syms, plan.Selection{})
+	targets, err := callees.Next()
+	if err != nil {
+		return err
+	}
+	progress.phase("callees")
+	fmt.Fprintf(stderr, "trace: %d callees, %d skipped\n", len(targets), len(callees.Skipped()))
+	if err := session.Extend(targets); err != nil {
+		return err
+	}
+	progress.phase("extend")
+	return nil
+}
+
+// graphOptions returns what -g asks for; nil without.
+func (o *options) graphOptions() *tracer.GraphOptions {
+	if !o.graph {
+		return nil
+	}
+	return &tracer.GraphOptions{Depth: o.graphDepth, Early: o.format == "text", NoIRQs: o.noIRQs}
+}

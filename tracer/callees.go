@@ -1,0 +1,95 @@
+package tracer
+
+import (
+	"strings"
+
+	"fgtrace/tracer/plan"
+	"fgtrace/tracer/reach"
+)
+
+// Callees finds the functions that may be called below the roots of a graph.
+type Callees struct {
+	session   *Session
+	symbols   *Symbols
+	calls     *reach.Calls
+	selection plan.Selection
+	roots     []uint64
+	depth     int
+	known     map[uint64]bool // targets, and what can't be one
+	skipped   []plan.Skip
+}
+
+// NewCallees begins with the code of a graph's roots, to so many levels below
+// them.
+func NewCallees(s *Session, symbols *Symbols, selection plan.Selection) *Callees {
+	c := &Callees{session: s, symbols: symbols, selection: selection, depth: s.opts.Graph.Depth, known: make(map[uint64]bool)}
+	if c.depth == 0 {
+		c.depth = MaxDepth
+	}
+	for _, t := range s.targets {
+		c.known[t.Addr] = true
+		if t.Root {
+			c.roots = append(c.roots, t.Addr)
+		}
+	}
+	c.calls = reach.New(reach.Kernel{
+		Arch: s.kernel.Arch.Name, Symbols: symbols.places, Read: s.peek,
+		Part: func(addr uint64) bool { return isPart(c.name(addr)) },
+		Leaf: func(addr uint64) bool { return isEnd(c.name(addr)) },
+	})
+	return c
+}
+
+func (c *Callees) name(addr uint64) string {
+	sym, _ := c.symbols.text.Symbol(addr)
+	return sym.Name
+}
+
+// isPart tells the names of parts that the compiler moved away.
+func isPart(name string) bool { return strings.Contains(name, ".cold") }
+
+// isEnd tells functions below which nothing is looked for: they end in printing
+// and dying, which is never what a graph is about, and reach half of the kernel.
+func isEnd(name string) bool {
+	switch name {
+	case "_printk", "printk", "vprintk", "panic", "__warn_printk", "dump_stack", "__stack_chk_fail", "die", "oops_end", "do_exit",
+		"make_task_dead", "bust_spinlocks", "schedule", "__schedule", "preempt_schedule", "preempt_schedule_notrace", "preempt_schedule_irq":
+		return true
+	}
+	return strings.HasPrefix(name, "__x86_indirect_thunk") || strings.HasPrefix(name, "__x86_return_thunk")
+}
+
+// Next returns targets for what has become known to be called since the last time.
+func (c *Callees) Next() ([]*plan.Target, error) {
+	var found []plan.Callee
+	for _, r := range c.calls.Within(c.roots, c.depth) {
+		if c.known[r.Addr] {
+			continue
+		}
+		c.known[r.Addr] = true
+		sym, ok := c.symbols.text.Symbol(r.Addr)
+		if !ok || !c.selection.Wants(sym.Name) {
+			continue
+		}
+		found = append(found, plan.Callee{Func: sym.Name, Module: sym.Module, Addr: r.Addr})
+	}
+	targets, skipped, err := c.session.kernel.Callees(found)
+	if err != nil {
+		return nil, err
+	}
+	c.skipped = append(c.skipped, skipped...)
+	kept := targets[:0]
+	a := c.session.kernel.Arch
+	for _, t := range targets {
+		if code, ok := c.calls.Code(t.Addr, int(a.PatchSpan)+instructionBytes); !ok || !a.Patchable(code) {
+			c.skipped = append(c.skipped, plan.Skip{Func: t.Func, Module: t.Module, Reason: plan.ReasonNotPatchable})
+			continue
+		}
+		t.Patchable = true
+		kept = append(kept, t)
+	}
+	return kept, nil
+}
+
+// Skipped returns what may be called and can't be traced.
+func (c *Callees) Skipped() []plan.Skip { return c.skipped }

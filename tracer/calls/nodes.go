@@ -1,0 +1,123 @@
+package calls
+
+import (
+	"encoding/binary"
+
+	"fgtrace/bpf/wire"
+	"fgtrace/tracer/event"
+)
+
+// Nodes makes calls of the records of a function graph. The programs know the
+// place of each call, so nothing is joined here but strings, which are sent when
+// they are read.
+type Nodes struct {
+	shapes  []event.Shape
+	call    Call
+	strings map[uint64][]nodeStrings // by tree
+	unread  []byte
+	counts  NodeCounts
+}
+
+// NodeCounts are the nodes that have ended.
+type NodeCounts struct {
+	Roots    uint64
+	ExitLost uint64
+}
+
+// nodeStrings are the strings of a node that has not ended.
+type nodeStrings struct {
+	id  uint64
+	raw []byte
+}
+
+// Grow says what the arguments of further targets are.
+func (n *Nodes) Grow(shapes []event.Shape) {
+	n.shapes = append(n.shapes, shapes...)
+	most := 0
+	for _, s := range n.shapes {
+		most = max(most, s.Strings)
+	}
+	const fault = -14
+	for len(n.unread) < most*wire.StringSize {
+		var s [wire.StringSize]byte
+		code := int32(fault)
+		binary.LittleEndian.PutUint32(s[:], uint32(code))
+		n.unread = append(n.unread, s[:]...)
+	}
+}
+
+// Note keeps strings until their node has ended.
+func (n *Nodes) Note(p *event.Place) {
+	if n.strings == nil {
+		n.strings = make(map[uint64][]nodeStrings)
+	}
+	id := p.ID()
+	tree := id >> wire.NodeTreeShift
+	pending := n.drop(tree, id)
+	n.strings[tree] = append(pending, nodeStrings{id, append([]byte(nil), p.Strings()...)})
+}
+
+// drop forgets the strings of nodes that have ended when the one with this ID
+// begins or ends: those that began later.
+func (n *Nodes) drop(tree, id uint64) []nodeStrings {
+	pending := n.strings[tree]
+	for len(pending) > 0 && pending[len(pending)-1].id >= id {
+		pending = pending[:len(pending)-1]
+	}
+	return pending
+}
+
+// of returns the strings of a node.
+func (n *Nodes) of(p *event.Place, strings int) []byte {
+	id := p.ID()
+	tree := id >> wire.NodeTreeShift
+	pending := n.strings[tree]
+	found := n.unread[:strings*wire.StringSize]
+	for i := len(pending) - 1; i >= 0 && pending[i].id >= id; i-- {
+		if pending[i].id == id && len(pending[i].raw) >= len(found) {
+			found = pending[i].raw
+		}
+	}
+	if p.Kind() == event.Node {
+		n.strings[tree] = n.drop(tree, id)
+	}
+	return found
+}
+
+// Call returns the call of a record of kind Open or Node. It is valid as long as
+// the record is, and at most until the next one. A call whose arguments are not
+// known has no Entered.
+func (n *Nodes) Call(p *event.Place) *Call {
+	c := &n.call
+	target := p.Target()
+	shape := &n.shapes[target]
+	pidTgid := p.PidTgid()
+	c.ID, c.Target, c.CPU, c.ExitCPU, c.Comm = p.ID(), target, p.CPU(), p.CPU(), *p.Comm()
+	c.Pid, c.Tid = uint32(pidTgid>>32), uint32(pidTgid)
+	c.Entry, c.Exit = p.Entry(), p.Entry()
+	c.Words = p.Words()
+	c.Entered = len(c.Words) >= shape.Words*8
+	c.Strings = nil
+	if shape.Strings > 0 {
+		c.Strings = n.of(p, shape.Strings)
+	}
+	c.Node = Node{
+		Parent: p.Parent(), Depth: p.Depth(), Context: Context(p.Context() & 3), Outer: Context(p.Outer() & 3), Below: p.Below(),
+	}
+	if p.Kind() != event.Node {
+		return c
+	}
+	exit, retval := p.Exit()
+	c.Exit, c.Retval = exit, *retval
+	if p.ExitLost() {
+		c.Node.End = ExitLost
+		n.counts.ExitLost++
+	}
+	if c.Node.Depth == 0 {
+		n.counts.Roots++
+	}
+	return c
+}
+
+// Counts returns what has ended so far.
+func (n *Nodes) Counts() NodeCounts { return n.counts }

@@ -1,0 +1,196 @@
+package tracer
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+
+	"fgtrace/bpf"
+	"fgtrace/bpf/wire"
+	"fgtrace/internal/bpfsys"
+	"fgtrace/tracer/build"
+	"fgtrace/tracer/event"
+	"fgtrace/tracer/plan"
+)
+
+// GraphOptions say how calls become nodes of a function graph. Targets whose Root
+// is set begin its trees.
+type GraphOptions struct {
+	Depth  int  // levels below the root; 0: as many as there is room for
+	Early  bool // nodes are wanted when the first call is made in them, too
+	NoIRQs bool // leave out what hardware interrupts call
+}
+
+// maxExtra is how many targets Extend may add.
+const maxExtra = 8192
+
+// MaxDepth is the number of levels below a root that there is room for.
+const MaxDepth = wire.MaxNodes - 1
+
+func (s *Session) graphOptions() *build.Graph {
+	g := s.opts.Graph
+	for _, t := range s.targets {
+		if t.Root {
+			s.roots++
+		}
+	}
+	levels := g.Depth
+	if levels == 0 {
+		levels = MaxDepth
+	}
+	return &build.Graph{
+		Nodes: levels + 1, Early: g.Early, NoIRQs: g.NoIRQs, MaxWords: s.kernel.Arch.ArgRegisters, KeyAt: s.keyAt(),
+	}
+}
+
+// keyAt returns where a caller's frame begins, behind the argument words that a
+// trampoline saves: behind the return value, the frame pointer, and a return
+// address or, as long as trampolines are called from the function, two.
+func (s *Session) keyAt() int {
+	if s.kernel.JmpMode() {
+		return 3 * wordBytes
+	}
+	return 4 * wordBytes
+}
+
+const wordBytes = 8
+
+// Extend adds targets to a graph, of which those that the kernel refuses are left
+// out: see Refused. Records of the others may come before it returns: their
+// indices come behind those that there are. It may run while others drain.
+func (s *Session) Extend(targets []*plan.Target) error {
+	first := len(s.targets)
+	if room := int(s.maps[bpf.MapCounts].MaxEntries()) - first; len(targets) > room {
+		return fmt.Errorf("extend graph: %d functions, and there is room for %d", len(targets), room)
+	}
+	s.targets = append(s.targets, targets...)
+	s.shapes = append(s.shapes, make([]event.Shape, len(targets))...)
+	indices := make([]int, len(targets))
+	keep := make(map[*plan.Target]bool, len(targets))
+	for i, t := range targets {
+		indices[i] = first + i
+		keep[t] = true
+		s.build.Graph.MaxWords = max(s.build.Graph.MaxWords, t.Words)
+	}
+	before := len(s.backends)
+	if err := s.assign(indices, ways()); err != nil {
+		return err
+	}
+	return s.attachFrom(before, keep)
+}
+
+// followTasks attaches the program that gives back the trees of tasks that are
+// gone.
+func (s *Session) followTasks() error {
+	insns, err := s.programs.instructions(bpf.ProgFree, nil)
+	if err != nil {
+		return err
+	}
+	prog, err := bpfsys.Load(bpfsys.Program{Name: bpf.ProgFree, Type: ebpf.RawTracepoint, Insns: insns})
+	if err != nil {
+		return explain(fmt.Errorf("load program %s: %w", bpf.ProgFree, err))
+	}
+	s.others = append(s.others, prog)
+	link, err := bpfsys.AttachRawTracepoint(prog, "sched_process_free")
+	if err != nil {
+		return fmt.Errorf("follow the ends of tasks: %w", err)
+	}
+	s.others = append(s.others, link)
+	return nil
+}
+
+// setPreemptCounts tells the programs where each CPU's preempt count is.
+func (s *Session) setPreemptCounts(c wire.Control) error {
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return fmt.Errorf("count CPUs: %w", err)
+	}
+	offsets := make([]byte, wordBytes*cpus)
+	if err := s.peek(c.PercpuBase, offsets); err != nil {
+		return fmt.Errorf("read per-CPU offsets: %w", err)
+	}
+	for at := 0; at < len(offsets); at += wordBytes {
+		word := offsets[at : at+wordBytes]
+		binary.LittleEndian.PutUint64(word, binary.LittleEndian.Uint64(word)+c.PreemptCount)
+	}
+	if _, err := s.control.WriteAt(offsets, s.preemptBase); err != nil {
+		return fmt.Errorf("write preempt counts: %w", err)
+	}
+	return nil
+}
+
+// Running calls fn with a record, as Drain does, for each node of a graph that has
+// not returned: those of a tree from the innermost on. The gate must be closed.
+func (s *Session) Running(fn func(raw []byte)) error {
+	var task [wordBytes]byte
+	for at := range uint32(wire.TreeBuckets * wire.TreeWays) {
+		if _, err := s.control.ReadAt(task[:], s.tasksBase+int64(at)*wordBytes); err != nil {
+			return fmt.Errorf("read calls under way: %w", err)
+		}
+		if binary.LittleEndian.Uint64(task[:]) == 0 {
+			continue
+		}
+		tree, err := s.maps[bpf.MapTrees].LookupBytes(at)
+		if err != nil {
+			return fmt.Errorf("read calls under way: %w", err)
+		}
+		for _, raw := range slices.Backward(runningNodes(tree)) {
+			fn(raw)
+		}
+	}
+	return nil
+}
+
+// runningNodes makes records of kind Node of a tree's nodes, the root's first.
+func runningNodes(tree []byte) [][]byte {
+	var (
+		head   wire.Tree
+		node   wire.Node
+		nodes  [][]byte
+		parent uint64
+		outer  uint8
+	)
+	const headSize = int(unsafe.Offsetof(head.Nodes))
+	if len(tree) < headSize {
+		return nil
+	}
+	depth := int(binary.LittleEndian.Uint32(tree[unsafe.Offsetof(head.Depth):]))
+	for i := range depth {
+		at := headSize + i*wire.NodeSize
+		if at+wire.NodeSize > len(tree) {
+			break
+		}
+		raw := tree[at : at+wire.NodeSize]
+		record := make([]byte, wire.RecordSize, wire.RecordSize+wire.PlaceSize+wire.ResultSize+len(node.Words)*wordBytes)
+		id := raw[unsafe.Offsetof(node.Id):][:wordBytes]
+		copy(record[unsafe.Offsetof(wire.Record{}.Time):], raw[unsafe.Offsetof(node.Time):][:wordBytes])
+		copy(record[unsafe.Offsetof(wire.Record{}.Frame):], id)
+		copy(record[unsafe.Offsetof(wire.Record{}.PidTgid):], tree[unsafe.Offsetof(head.PidTgid):][:wordBytes])
+		copy(record[unsafe.Offsetof(wire.Record{}.Target):], raw[unsafe.Offsetof(node.Target):][:4])
+		copy(record[unsafe.Offsetof(wire.Record{}.Cpu):], raw[unsafe.Offsetof(node.Cpu):][:2])
+		record[unsafe.Offsetof(wire.Record{}.Kind)] = wire.KindNode
+		copy(record[unsafe.Offsetof(wire.Record{}.Comm):], tree[unsafe.Offsetof(head.Comm):][:wire.CommSize])
+
+		var place [wire.PlaceSize]byte
+		binary.LittleEndian.PutUint64(place[unsafe.Offsetof(wire.Place{}.Parent):], parent)
+		copy(place[unsafe.Offsetof(wire.Place{}.Below):], raw[unsafe.Offsetof(node.Below):][:wordBytes])
+		place[unsafe.Offsetof(wire.Place{}.Depth)] = uint8(i)
+		context := raw[unsafe.Offsetof(node.Context)]
+		place[unsafe.Offsetof(wire.Place{}.Context)] = context
+		place[unsafe.Offsetof(wire.Place{}.Outer)] = outer
+		place[unsafe.Offsetof(wire.Place{}.Opened)] = raw[unsafe.Offsetof(node.Opened)]
+		record = append(record, place[:]...)
+		record = append(record, make([]byte, wire.ResultSize)...)
+		record = append(record, raw[unsafe.Offsetof(node.Words):]...)
+		nodes = append(nodes, record)
+		parent, outer = binary.LittleEndian.Uint64(id), context
+	}
+	return nodes
+}
+
+// LostOpens returns how many nodes were not told of when the first call was made
+// in them.
+func (s *Session) LostOpens() (uint64, error) { return s.getControl(controlLostOpens) }

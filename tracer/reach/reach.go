@@ -1,0 +1,234 @@
+package reach
+
+import (
+	"encoding/binary"
+	"slices"
+
+	"fgtrace/arch/code"
+)
+
+// Kernel is what is looked at.
+type Kernel struct {
+	Arch    string
+	Symbols *Symbols
+	// Read reads kernel memory.
+	Read func(addr uint64, p []byte) error
+	// Part tells whether what begins at an address is a part of another function,
+	// moved away by the compiler.
+	Part func(addr uint64) bool
+	// Leaf tells whether what a function calls doesn't matter.
+	Leaf func(addr uint64) bool
+}
+
+// Calls is what is known of who calls whom.
+type Calls struct {
+	kernel Kernel
+	lowest uint64
+	funcs  map[uint64]*function
+	pages  map[uint64][]byte
+	tables map[uint64][]uint64
+}
+
+// function is one function and what it may call.
+type function struct {
+	scanned bool
+	direct  []uint64 // called or jumped to by address
+	named   []uint64 // whose addresses its code has, or a variable whose address it has
+	seen    []uint64 // called, as was seen
+	cut     bool     // not all of its code could be read
+}
+
+// New returns what is known of a kernel before anything was looked at.
+func New(k Kernel) *Calls {
+	return &Calls{
+		kernel: k, lowest: k.Symbols.lowest(), funcs: make(map[uint64]*function),
+		pages: make(map[uint64][]byte), tables: make(map[uint64][]uint64),
+	}
+}
+
+// Saw notes that code at an address called a function. True: that is new.
+func (c *Calls) Saw(caller, callee uint64) bool {
+	start, _, isCode := c.kernel.Symbols.at(caller)
+	if !isCode {
+		return false
+	}
+	f := c.function(start)
+	if slices.Contains(f.direct, callee) || slices.Contains(f.named, callee) || slices.Contains(f.seen, callee) {
+		return false
+	}
+	f.seen = append(f.seen, callee)
+	return true
+}
+
+func (c *Calls) function(addr uint64) *function {
+	f := c.funcs[addr]
+	if f == nil {
+		f = &function{}
+		c.funcs[addr] = f
+	}
+	return f
+}
+
+// Callees returns the functions that the one at an address calls directly, in the
+// order of its code.
+func (c *Calls) Callees(addr uint64) []uint64 { return c.scan(addr).direct }
+
+// Reached is a function that may be called within some levels.
+type Reached struct {
+	Addr  uint64
+	Depth int // the least number of levels
+}
+
+// Within returns the functions that may be called from roots within so many
+// levels, the nearest first, without the roots that nothing calls. Each is there
+// once.
+func (c *Calls) Within(roots []uint64, depth int) []Reached {
+	var reached []Reached
+	depths := make(map[uint64]bool)
+	level := roots
+	for d := 1; d <= depth && len(level) > 0; d++ {
+		var next []uint64
+		for _, from := range level {
+			if d > 1 && c.kernel.Leaf(from) {
+				continue
+			}
+			f := c.scan(from)
+			for _, list := range [][]uint64{f.direct, f.named, f.seen} {
+				for _, to := range list {
+					if !depths[to] {
+						depths[to] = true
+						reached = append(reached, Reached{to, d})
+						next = append(next, to)
+					}
+				}
+			}
+		}
+		level = next
+	}
+	return reached
+}
+
+// scan reads a function's code, once.
+func (c *Calls) scan(addr uint64) *function {
+	f := c.function(addr)
+	if f.scanned {
+		return f
+	}
+	f.scanned = true
+	todo := []uint64{addr}
+	for i := 0; i < len(todo) && i < maxParts; i++ {
+		c.scanPart(f, todo[i], &todo)
+	}
+	return f
+}
+
+// maxParts is how many parts of one function are read.
+const maxParts = 8
+
+func (c *Calls) scanPart(f *function, addr uint64, todo *[]uint64) {
+	start, end, isCode := c.kernel.Symbols.at(addr)
+	if !isCode || end-start > maxFunction {
+		f.cut = true
+		return
+	}
+	text, ok := c.read(start, end)
+	if !ok {
+		f.cut = true
+		return
+	}
+	refs, err := code.Scan(c.kernel.Arch, text, start, c.lowest)
+	if err != nil || refs.Cut {
+		f.cut = true
+	}
+	for _, to := range refs.Calls {
+		f.direct = c.add(f.direct, to)
+	}
+	for _, to := range refs.Jumps {
+		part, _, isCode := c.kernel.Symbols.at(to)
+		if isCode && c.kernel.Part(part) {
+			if !slices.Contains(*todo, part) {
+				*todo = append(*todo, part)
+			}
+			continue
+		}
+		f.direct = c.add(f.direct, to)
+	}
+	for _, to := range refs.Names {
+		start, end, isCode := c.kernel.Symbols.at(to)
+		switch {
+		case isCode && start == to:
+			f.named = c.add(f.named, to)
+		case !isCode && start != 0:
+			for _, fn := range c.table(start, end) {
+				f.named = c.add(f.named, fn)
+			}
+		}
+	}
+}
+
+// add adds the address of a function, if it is one.
+func (c *Calls) add(list []uint64, to uint64) []uint64 {
+	start, _, isCode := c.kernel.Symbols.at(to)
+	if !isCode || start != to || c.kernel.Part(to) || slices.Contains(list, to) {
+		return list
+	}
+	return append(list, to)
+}
+
+const (
+	maxFunction = 64 << 10 // bytes of code
+	maxTable    = 4 << 10  // bytes of a variable
+)
+
+// table returns the functions whose addresses a variable holds.
+func (c *Calls) table(start, end uint64) []uint64 {
+	if fns, ok := c.tables[start]; ok {
+		return fns
+	}
+	var fns []uint64
+	if end-start <= maxTable && start%8 == 0 {
+		if data, ok := c.read(start, end); ok {
+			for ; len(data) >= 8; data = data[8:] {
+				word := binary.LittleEndian.Uint64(data)
+				if word > c.lowest {
+					fns = c.add(fns, word)
+				}
+			}
+		}
+	}
+	c.tables[start] = fns
+	return fns
+}
+
+// Code returns the first bytes of a function.
+func (c *Calls) Code(addr uint64, n int) ([]byte, bool) { return c.read(addr, addr+uint64(n)) }
+
+const pageSize = 16 << 10
+
+// read returns the bytes from start to end.
+func (c *Calls) read(start, end uint64) ([]byte, bool) {
+	out := make([]byte, 0, end-start)
+	for at := start; at < end; {
+		page := at &^ (pageSize - 1)
+		text, ok := c.pages[page]
+		if !ok {
+			text = make([]byte, pageSize)
+			if c.kernel.Read(page, text) != nil {
+				text = nil
+			}
+			c.pages[page] = text
+		}
+		if text == nil {
+			// Not all of the page can be read.
+			rest := make([]byte, end-at)
+			if c.kernel.Read(at, rest) != nil {
+				return nil, false
+			}
+			return append(out, rest...), true
+		}
+		n := min(end, page+pageSize) - at
+		out = append(out, text[at-page:][:n]...)
+		at += n
+	}
+	return out, true
+}
