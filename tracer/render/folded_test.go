@@ -50,7 +50,7 @@ func checkFolded(t *testing.T, out string, events []*Event) {
 
 // keepers are the renderers that keep what comes until the end.
 func keepers(targets []*plan.Target) []Renderer {
-	return []Renderer{NewFolded(targets)}
+	return []Renderer{NewFolded(targets), NewSummary(targets)}
 }
 
 // TestFlat gives a million nodes to what keeps them until the end, with parents
