@@ -107,6 +107,25 @@ func (l *line) thousandths(v uint64) {
 	l.word('.'|digits.Decimal3(v%1000)<<8, 4)
 }
 
+// duration adds nanoseconds in a unit that people read, to three places: 812ns,
+// 2.174us, 13.042ms, 1.500s.
+func (l *line) duration(ns uint64) {
+	switch {
+	case ns < 1e3:
+		l.uint(ns)
+		l.short("ns")
+	case ns < 1e6:
+		l.thousandths(ns)
+		l.short("us")
+	case ns < 1e9:
+		l.thousandths(ns / 1e3)
+		l.short("ms")
+	default:
+		l.thousandths(ns / 1e6)
+		l.short("s")
+	}
+}
+
 // hex adds a number in hexadecimal, as C writes it.
 func (l *line) hex(v uint64) {
 	n := digits.HexLen(v)

@@ -46,6 +46,12 @@ func (e *Event) cpu() uint16 {
 	return e.Call.CPU
 }
 
+// isNode reports whether an event shows a whole call: a node of a graph at its
+// exit, or a call outside of graphs.
+func (e *Event) isNode() bool {
+	return (e.Kind == Leaf || e.Kind == Close || e.Kind == Call) && e.Call.Entered
+}
+
 // Chain is a call chain and its spelling, which a renderer makes once.
 type Chain struct {
 	stack.Chain

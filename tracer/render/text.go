@@ -290,26 +290,11 @@ func (t *Text) setClock(at int64) {
 	t.clock = binary.LittleEndian.Uint64(time.Unix(0, t.second).In(t.loc).AppendFormat(buf[:0], "15:04:05"))
 }
 
-// duration adds nanoseconds in a unit that people read, to three places: 812ns,
-// 2.174us, 13.042ms, 1.500s.
 func (t *Text) duration(ns uint64) {
 	l := &t.line
 	l.byte(' ')
 	l.string(t.paint.cyan)
-	switch {
-	case ns < 1e3:
-		l.uint(ns)
-		l.short("ns")
-	case ns < 1e6:
-		l.thousandths(ns)
-		l.short("us")
-	case ns < 1e9:
-		l.thousandths(ns / 1e3)
-		l.short("ms")
-	default:
-		l.thousandths(ns / 1e6)
-		l.short("s")
-	}
+	l.duration(ns)
 	l.string(t.paint.off)
 }
 
