@@ -52,20 +52,40 @@ type Regs struct {
 }
 
 // PatchSite is an instruction that ftrace puts where it patches a function.
-type PatchSite struct{ Bytes, Mask []byte }
+type PatchSite struct {
+	Bytes, Mask []byte
+	IsBranch    bool // one of 5 bytes, the last four of which are an offset
+}
 
 // Patchable tells whether a function that begins with code may be one that
 // ftrace patches: whether the instruction is there that it patches, or one that
 // it put there. code should have PatchSpan bytes and those of an instruction.
 func (a Arch) Patchable(code []byte) bool {
+	_, _, ok := a.patchSite(code)
+	return ok
+}
+
+// BranchTarget returns where the branch leads to that is at the patch site of a
+// function at addr, if there is one: to a trampoline if ftrace has put it there.
+// On amd64 alone, the function's own code can look like that.
+func (a Arch) BranchTarget(code []byte, addr uint64) (target uint64, ok bool) {
+	at, site, ok := a.patchSite(code)
+	if !ok || !site.IsBranch || len(code) < at+5 {
+		return 0, false
+	}
+	offset := int32(uint32(code[at+1]) | uint32(code[at+2])<<8 | uint32(code[at+3])<<16 | uint32(code[at+4])<<24)
+	return addr + uint64(at) + 5 + uint64(int64(offset)), true
+}
+
+func (a Arch) patchSite(code []byte) (at int, site PatchSite, ok bool) {
 	for at := 0; at < int(a.PatchSpan) && at < len(code); at += 4 {
 		for _, site := range a.PatchSites {
 			if site.at(code[at:]) {
-				return true
+				return at, site, true
 			}
 		}
 	}
-	return false
+	return 0, PatchSite{}, false
 }
 
 func (p PatchSite) at(code []byte) bool {
@@ -92,9 +112,9 @@ func AMD64() Arch {
 			Retval: 80, SP: 152, StackArgs: 8},
 		ProbeStacks: true,
 		PatchSites: []PatchSite{
-			{[]byte{0x0f, 0x1f, 0x44, 0x00, 0x00}, []byte{0xff, 0xff, 0xff, 0xff, 0xff}}, // nopl 0(%rax,%rax,1)
-			{[]byte{0xe8}, []byte{0xff}}, // call
-			{[]byte{0xe9}, []byte{0xff}}, // jmp
+			{Bytes: []byte{0x0f, 0x1f, 0x44, 0x00, 0x00}, Mask: []byte{0xff, 0xff, 0xff, 0xff, 0xff}}, // nopl 0(%rax,%rax,1)
+			{Bytes: []byte{0xe8}, Mask: []byte{0xff}, IsBranch: true},                                 // call
+			{Bytes: []byte{0xe9}, Mask: []byte{0xff}, IsBranch: true},                                 // jmp
 		},
 	}
 }
@@ -110,8 +130,8 @@ func ARM64() Arch {
 		Regs: Regs{Args: []int{0, 8, 16, 24, 32, 40, 48, 56}, Names: []string{"x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7"},
 			Retval: 0, SP: 248},
 		PatchSites: []PatchSite{
-			{[]byte{0x1f, 0x20, 0x03, 0xd5}, []byte{0xff, 0xff, 0xff, 0xff}}, // nop
-			{[]byte{0xe9, 0x03, 0x1e, 0xaa}, []byte{0xff, 0xff, 0xff, 0xff}}, // mov x9, x30
+			{Bytes: []byte{0x1f, 0x20, 0x03, 0xd5}, Mask: []byte{0xff, 0xff, 0xff, 0xff}}, // nop
+			{Bytes: []byte{0xe9, 0x03, 0x1e, 0xaa}, Mask: []byte{0xff, 0xff, 0xff, 0xff}}, // mov x9, x30
 		},
 		DirectCallsSince: "6.4",
 	}

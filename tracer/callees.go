@@ -56,7 +56,12 @@ func isEnd(name string) bool {
 		"make_task_dead", "bust_spinlocks", "schedule", "__schedule", "preempt_schedule", "preempt_schedule_notrace", "preempt_schedule_irq":
 		return true
 	}
-	return strings.HasPrefix(name, "__x86_indirect_thunk") || strings.HasPrefix(name, "__x86_return_thunk")
+	return isThunk(name)
+}
+
+// isThunk tells the code that stands for an indirect jump or a return.
+func isThunk(name string) bool {
+	return strings.Contains(name, "__x86_indirect_thunk") || strings.Contains(name, "__x86_return_thunk") || strings.Contains(name, "srso_")
 }
 
 // Next returns targets for what has become known to be called since the last time.
@@ -68,7 +73,7 @@ func (c *Callees) Next() ([]*plan.Target, error) {
 		}
 		c.known[r.Addr] = true
 		sym, ok := c.symbols.text.Symbol(r.Addr)
-		if !ok || !c.selection.Wants(sym.Name) {
+		if !ok || isThunk(sym.Name) || !c.selection.Wants(sym.Name) {
 			continue
 		}
 		found = append(found, plan.Callee{Func: sym.Name, Module: sym.Module, Addr: r.Addr})
@@ -79,9 +84,8 @@ func (c *Callees) Next() ([]*plan.Target, error) {
 	}
 	c.skipped = append(c.skipped, skipped...)
 	kept := targets[:0]
-	a := c.session.kernel.Arch
 	for _, t := range targets {
-		if code, ok := c.calls.Code(t.Addr, int(a.PatchSpan)+instructionBytes); !ok || !a.Patchable(code) {
+		if !c.patchable(t.Addr) {
 			c.skipped = append(c.skipped, plan.Skip{Func: t.Func, Module: t.Module, Reason: plan.ReasonNotPatchable})
 			continue
 		}
@@ -89,6 +93,21 @@ func (c *Callees) Next() ([]*plan.Target, error) {
 		kept = append(kept, t)
 	}
 	return kept, nil
+}
+
+// patchable tells whether ftrace can patch a function.
+func (c *Callees) patchable(addr uint64) bool {
+	a := c.session.kernel.Arch
+	code, ok := c.calls.Code(addr, int(a.PatchSpan)+instructionBytes)
+	if !ok || !a.Patchable(code) {
+		return false
+	}
+	target, ok := a.BranchTarget(code, addr)
+	if !ok {
+		return true
+	}
+	sym, ok := c.symbols.text.Symbol(target)
+	return !ok || sym.Module != "" || strings.HasPrefix(sym.Name, "ftrace_")
 }
 
 // Skipped returns what may be called and can't be traced.

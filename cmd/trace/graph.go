@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"os"
 
 	"fgtrace/tracer"
 	"fgtrace/tracer/plan"
@@ -17,6 +18,16 @@ func extendGraph(o *options, session *tracer.Session, syms *tracer.Symbols, prog
 	}
 	progress.phase("callees")
 	fmt.Fprintf(stderr, "trace: %d callees, %d skipped\n", len(targets), len(callees.Skipped()))
+	if os.Getenv("DBG") != "" {
+		for _, t := range targets {
+			fmt.Fprintf(stderr, "%s raw=%v\n", t.Func, t.Raw)
+		}
+		if d := os.Getenv("DBGR"); d != "" {
+			var a, b int
+			fmt.Sscanf(d, "%d:%d", &a, &b)
+			targets = targets[a:min(b, len(targets))]
+		}
+	}
 	if err := session.Extend(targets); err != nil {
 		return err
 	}

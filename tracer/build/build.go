@@ -293,7 +293,11 @@ const mmapable = 1 << 10
 // Maps returns the maps of a trace of so many targets, by name.
 func (o Options) Maps(spec *ebpf.CollectionSpec, targets int) (map[string]*ebpf.MapSpec, error) {
 	specs := make(map[string]*ebpf.MapSpec)
-	for _, name := range []string{bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapLost, bpf.MapTrees, bpf.MapControl} {
+	names := []string{bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapLost, bpf.MapControl}
+	if o.Graph != nil {
+		names = append(names, bpf.MapTrees)
+	}
+	for _, name := range names {
 		m, ok := spec.Maps[name]
 		if !ok {
 			return nil, fmt.Errorf("build maps: the object has no map %s", name)

@@ -19,6 +19,7 @@ func DenyList() map[string]string {
 		"migrate_disable":                     inDispatch,
 		"migrate_enable":                      inDispatch,
 		"rcu_read_unlock_strict":              inDispatch,
+		"rcu_read_unlock_special":             inDispatch,
 		"bpf_get_current_pid_tgid":            inHelper,
 		"bpf_get_current_comm":                inHelper,
 		"bpf_get_current_task":                inHelper,

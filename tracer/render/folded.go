@@ -23,10 +23,15 @@ type Folded struct {
 // NewFolded returns a renderer for the targets of a plan.
 func NewFolded(targets []*plan.Target) *Folded {
 	f := &Folded{trees: newTrees(true)}
+	f.Grow(targets)
+	return f
+}
+
+// Grow implements Renderer.
+func (f *Folded) Grow(targets []*plan.Target) {
 	for _, t := range targets {
 		f.names = append(f.names, strings.ReplaceAll(displayName(t.Func), ";", "_"))
 	}
-	return f
 }
 
 // AppendStart implements Renderer.

@@ -58,6 +58,17 @@ func NewPerfetto(targets []*plan.Target, syms btfx.Symbols) *Perfetto {
 		text:   NewText(targets, syms, TextOptions{Location: time.UTC}),
 		tracks: make(map[track]trackName),
 	}
+	p.grow(targets)
+	return p
+}
+
+// Grow implements Renderer.
+func (p *Perfetto) Grow(targets []*plan.Target) {
+	p.text.Grow(targets)
+	p.grow(targets)
+}
+
+func (p *Perfetto) grow(targets []*plan.Target) {
 	for _, t := range targets {
 		pt := perfettoTarget{
 			name:   append(btfx.AppendJSONString([]byte(`{"name":`), displayName(t.Func)), `,"cat":"`...),
@@ -72,7 +83,6 @@ func NewPerfetto(targets []*plan.Target, syms btfx.Symbols) *Perfetto {
 		}
 		p.targets = append(p.targets, pt)
 	}
-	return p
 }
 
 // AppendStart implements Renderer.

@@ -26,7 +26,14 @@ type Summary struct {
 
 // NewSummary returns a renderer for the targets of a plan.
 func NewSummary(targets []*plan.Target) *Summary {
-	s := &Summary{trees: newTrees(false), durations: make([]*histogram, len(targets))}
+	s := &Summary{trees: newTrees(false)}
+	s.Grow(targets)
+	return s
+}
+
+// Grow implements Renderer.
+func (s *Summary) Grow(targets []*plan.Target) {
+	s.durations = append(s.durations, make([]*histogram, len(targets))...)
 	for _, t := range targets {
 		name := displayName(t.Func)
 		if t.Module != "" {
@@ -34,7 +41,6 @@ func NewSummary(targets []*plan.Target) *Summary {
 		}
 		s.names = append(s.names, name)
 	}
-	return s
 }
 
 // AppendStart implements Renderer.
