@@ -41,6 +41,7 @@ var levels = map[string]int{
 
 	"btfx":          2,
 	"arch":          2,
+	"arch/code":     3,
 	"bpf":           2,
 	"internal/":     2,
 	"lab/internal/": 2,
