@@ -36,6 +36,7 @@ var levels = map[string]int{
 	"tracer/calls":  4,
 	"tracer/plan":   4,
 	"tracer/event":  3,
+	"tracer/learn":  3,
 	"tracer/spec":   3,
 	"tracer/stack":  3,
 
@@ -66,7 +67,7 @@ var kernelPackages = []string{
 }
 
 // fileless packages work on what they are given: they open no files.
-var fileless = []string{"tracer/calls", "tracer/event", "tracer/flow", "tracer/render", "tracer/stack"}
+var fileless = []string{"tracer/calls", "tracer/event", "tracer/flow", "tracer/learn", "tracer/render", "tracer/stack"}
 
 func TestLevels(t *testing.T) {
 	packages := list(t)

@@ -7,12 +7,11 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"sync/atomic"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"fgtrace/internal/kallsyms"
+	"fgtrace/internal/perfdata"
 	"fgtrace/tracer/stack"
 )
 
@@ -44,7 +43,7 @@ func watchGenerated() (*watched, error) {
 	}
 	g := &watched{}
 	for _, cpu := range cpus {
-		r, err := openPerfRing(cpu)
+		r, err := openKsymbols(cpu)
 		if err != nil {
 			g.close()
 			return nil, fmt.Errorf("watch generated code on CPU %d: %w", cpu, err)
@@ -89,11 +88,11 @@ func (g *watched) update() {
 	for _, r := range g.rings {
 		r.drain(func(kind uint32, body []byte) {
 			switch kind {
-			case unix.PERF_RECORD_KSYMBOL:
+			case perfdata.RecordKsymbol:
 				if m, ok := parseKsymbol(body); ok {
 					g.take(m)
 				}
-			case unix.PERF_RECORD_LOST:
+			case perfdata.RecordLost:
 				g.lost = true
 			}
 		})
@@ -143,67 +142,17 @@ func (g *watched) close() {
 	}
 }
 
-// perfRing is the ring buffer of one perf event.
-type perfRing struct {
-	fd   int
-	mem  []byte
-	data []byte
-}
-
-const perfDataPages = 8 // a power of two: some hundred records
+const ksymbolPages = 8 // a power of two: some hundred records
 
 // ksymbolBit is ksymbol in struct perf_event_attr's bit field.
 const ksymbolBit = 1 << 29
 
-func openPerfRing(cpu int) (*perfRing, error) {
-	attr := unix.PerfEventAttr{
+func openKsymbols(cpu int) (*perfRing, error) {
+	return openPerfRing(&unix.PerfEventAttr{
 		Type:   unix.PERF_TYPE_SOFTWARE,
 		Config: unix.PERF_COUNT_SW_DUMMY,
 		Bits:   ksymbolBit,
-	}
-	attr.Size = uint32(unsafe.Sizeof(attr))
-	fd, err := unix.PerfEventOpen(&attr, -1, cpu, -1, unix.PERF_FLAG_FD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("open perf event: %w", err)
-	}
-	page := unix.Getpagesize()
-	mem, err := unix.Mmap(fd, 0, (1+perfDataPages)*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		unix.Close(fd)
-		return nil, fmt.Errorf("map perf event: %w", err)
-	}
-	return &perfRing{fd: fd, mem: mem, data: mem[page:]}, nil
-}
-
-// drain calls fn for each record with its type and what follows its header.
-func (r *perfRing) drain(fn func(kind uint32, body []byte)) {
-	meta := (*unix.PerfEventMmapPage)(unsafe.Pointer(&r.mem[0]))
-	head := atomic.LoadUint64(&meta.Data_head)
-	tail := meta.Data_tail
-	mask := uint64(len(r.data) - 1)
-	var record []byte
-	for tail < head {
-		// struct perf_event_header: u32 type, u16 misc, u16 size. A header is
-		// aligned to 8 bytes and so never wraps around; what follows may.
-		header := r.data[tail&mask:]
-		kind := binary.LittleEndian.Uint32(header)
-		size := uint64(binary.LittleEndian.Uint16(header[6:]))
-		if size < 8 || size > head-tail {
-			break
-		}
-		record = record[:0]
-		for i := uint64(8); i < size; i++ {
-			record = append(record, r.data[(tail+i)&mask])
-		}
-		fn(kind, record)
-		tail += size
-	}
-	atomic.StoreUint64(&meta.Data_tail, head)
-}
-
-func (r *perfRing) close() {
-	unix.Munmap(r.mem)
-	unix.Close(r.fd)
+	}, cpu, ksymbolPages)
 }
 
 // onlineCPUs returns the numbers of the CPUs that run.

@@ -1,0 +1,221 @@
+package tracer
+
+import (
+	"errors"
+	"fmt"
+	"math/bits"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"fgtrace/internal/perfdata"
+	"fgtrace/tracer/learn"
+)
+
+// learner watches which functions call which, over all CPUs: the kernel's
+// function tracer as a perf event, ftrace:function (perf_ftrace_function_call in
+// kernel/trace/trace_event_perf.c, Linux 3.4). It is gone with its descriptors,
+// however this process ends, and changes nothing in tracefs.
+//
+// While it is open every function of the kernel calls into ftrace: once for each
+// CPU, as there is an event for each, and returns soon while the learner is
+// stopped. So opening patches all functions and closing restores them: seconds in
+// an emulated guest. Starting and stopping are an interrupt a CPU. A sample is
+// 56 bytes, and 7 to 15 us in an emulated guest.
+//
+// Its methods must not run at the same time.
+type learner struct {
+	rings   []*perfRing
+	missing uint64 // samples that the kernel had no room for
+	strange uint64 // samples that are none
+}
+
+// errNoFunctionEvent tells that this kernel does not have ftrace:function for us.
+var errNoFunctionEvent = errors.New("no perf event ftrace:function")
+
+const (
+	// functionEvent is TRACE_FN (enum trace_type in kernel/trace/trace.h, the
+	// same since 2.6.37): the event's id, where tracefs can't tell it.
+	functionEvent = 1
+
+	learnRing     = 8 << 20   // bytes a CPU: 150,000 samples
+	learnRingAll  = 256 << 20 // bytes of all CPUs
+	learnRingTiny = 128 << 10
+
+	// learnInterval is how often a learner that runs should be drained: its rings
+	// then hold 7 million samples a second and CPU, more than a CPU makes.
+	learnInterval = 20 * time.Millisecond
+
+	// maxPerfFilter is what PERF_EVENT_IOC_SET_FILTER takes, less its zero:
+	// strndup_user of a page of 4 KB (perf_event_set_filter).
+	maxPerfFilter = 4095
+)
+
+// learnNoise are functions that the event itself runs and that would be seen for
+// each sample: ftrace allows one level of recursion, as it can't tell it from an
+// interrupt (trace_test_and_set_recursion, "transition").
+var learnNoise = [...]string{"perf_swevent_get_recursion_context"}
+
+// newLearner opens the events, stopped. A learner that there is no kernel for is
+// errNoFunctionEvent, one that this process is not allowed a *RefusedError.
+func newLearner() (*learner, error) {
+	cpus, err := onlineCPUs()
+	if err != nil {
+		return nil, err
+	}
+	id := functionEventID()
+	l := &learner{}
+	for _, cpu := range cpus {
+		r, err := openFunctionEvent(id, cpu, learnRingSize(len(cpus)))
+		if err == nil {
+			l.rings = append(l.rings, r)
+			continue
+		}
+		l.close()
+		if errors.Is(err, unix.EINVAL) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EOPNOTSUPP) {
+			return nil, fmt.Errorf("%w (CONFIG_FUNCTION_TRACER, CONFIG_PERF_EVENTS): %w", errNoFunctionEvent, err)
+		}
+		return nil, explain(fmt.Errorf("watch calls on CPU %d: %w", cpu, err))
+	}
+	// Half of the samples would be noise. A kernel that does not know the name, or
+	// does not trace it, does not make them.
+	if err := l.except(learnNoise[:]); err != nil && !errors.Is(err, unix.EINVAL) {
+		l.close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func functionEventID() uint64 {
+	for _, dir := range []string{"/sys/kernel/tracing", "/sys/kernel/debug/tracing"} {
+		raw, err := os.ReadFile(dir + "/events/ftrace/function/id")
+		if err != nil {
+			continue
+		}
+		if id, err := strconv.ParseUint(strings.TrimSpace(string(raw)), 10, 32); err == nil {
+			return id
+		}
+	}
+	return functionEvent
+}
+
+// learnRingSize returns a ring's bytes, a power of two.
+func learnRingSize(cpus int) int {
+	fair := max(learnRingAll/max(cpus, 1), learnRingTiny)
+	return min(learnRing, 1<<(bits.Len(uint(fair))-1))
+}
+
+func openFunctionEvent(id uint64, cpu, size int) (*perfRing, error) {
+	for {
+		r, err := openPerfRing(&unix.PerfEventAttr{
+			Type:        unix.PERF_TYPE_TRACEPOINT,
+			Config:      id,
+			Sample:      1,
+			Sample_type: unix.PERF_SAMPLE_TID | unix.PERF_SAMPLE_TIME | unix.PERF_SAMPLE_RAW,
+			// A sampling function event without exclude_callchain_user is refused
+			// (perf_trace_event_perm).
+			Bits:    unix.PerfBitDisabled | unix.PerfBitExcludeCallchainUser | unix.PerfBitUseClockID,
+			Clockid: unix.CLOCK_MONOTONIC, // bpf_ktime_get_ns
+		}, cpu, size/unix.Getpagesize())
+		// Without CAP_IPC_LOCK a user's rings are bounded (perf_mmap), and memory
+		// may be short.
+		full := r == nil && (errors.Is(err, errMapPerf) && (errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOMEM)))
+		if !full || size/2 < learnRingTiny {
+			return r, err
+		}
+		size /= 2
+	}
+}
+
+// except leaves functions out, at once for all CPUs: names, or globs. A name that
+// no traceable function has is EINVAL, and some of the names may have been taken.
+// It replaces what only and except said before. Each glob costs a walk over all
+// functions for each CPU: 200 ms in an emulated guest.
+func (l *learner) except(names []string) error {
+	return l.filter("ip != " + strings.Join(names, ","))
+}
+
+// only takes nothing but these functions: fewer are patched then, and others cost
+// nothing. See except.
+func (l *learner) only(names []string) error {
+	return l.filter("ip == " + strings.Join(names, ","))
+}
+
+func (l *learner) filter(text string) error {
+	if len(text) > maxPerfFilter {
+		return fmt.Errorf("filter calls: %d bytes of names, the kernel takes %d", len(text), maxPerfFilter)
+	}
+	raw, err := unix.BytePtrFromString(text)
+	if err != nil {
+		return fmt.Errorf("filter calls: %w", err)
+	}
+	for _, r := range l.rings {
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(r.fd), unix.PERF_EVENT_IOC_SET_FILTER, uintptr(unsafe.Pointer(raw))); errno != 0 {
+			return fmt.Errorf("filter calls on CPU %d: %w", r.cpu, errno)
+		}
+	}
+	return nil
+}
+
+// start begins to watch, or goes on.
+func (l *learner) start() error {
+	for _, r := range l.rings {
+		if err := r.do(unix.PERF_EVENT_IOC_ENABLE, "start"); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// stop pauses: what was seen can still be drained.
+func (l *learner) stop() error {
+	var errs []error
+	for _, r := range l.rings {
+		errs = append(errs, r.do(unix.PERF_EVENT_IOC_DISABLE, "stop"))
+	}
+	return errors.Join(errs...)
+}
+
+// drain calls fn for what was seen since: CPU by CPU, on each in the order in
+// which room was reserved for the samples. It returns how many there were. It
+// must be called every learnInterval while the learner runs.
+func (l *learner) drain(fn func(learn.Call)) (samples int) {
+	for _, r := range l.rings {
+		r.drain(func(kind uint32, body []byte) {
+			switch kind {
+			case perfdata.RecordSample:
+				c, ok := learn.ParseSample(body)
+				if !ok {
+					l.strange++
+					return
+				}
+				c.CPU = r.cpu
+				samples++
+				fn(c)
+			case perfdata.RecordLost:
+				l.missing += perfdata.Lost(body)
+			}
+		})
+	}
+	return samples
+}
+
+// lost returns how many calls were seen by nobody, as far as the rings that were
+// drained tell. The kernel tells of a loss once there is room again.
+func (l *learner) lost() uint64 { return l.missing + l.strange }
+
+// close ends it, and waits until the kernel has restored its functions. It may be
+// called twice.
+func (l *learner) close() error {
+	err := l.stop()
+	// The fewer functions an event has, the sooner it is gone.
+	for _, r := range l.rings {
+		r.close()
+	}
+	l.rings = nil
+	return err
+}
