@@ -66,7 +66,7 @@ var kernelPackages = []string{
 }
 
 // fileless packages work on what they are given: they open no files.
-var fileless = []string{"tracer/calls", "tracer/event", "tracer/flow", "tracer/render", "tracer/stack"}
+var fileless = []string{"arch/code", "tracer/calls", "tracer/event", "tracer/flow", "tracer/render", "tracer/stack"}
 
 func TestLevels(t *testing.T) {
 	packages := list(t)
