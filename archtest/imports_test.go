@@ -37,6 +37,7 @@ var levels = map[string]int{
 	"tracer/plan":   4,
 	"tracer/event":  3,
 	"tracer/learn":  3,
+	"tracer/reach":  4,
 	"tracer/spec":   3,
 	"tracer/stack":  3,
 
@@ -67,7 +68,7 @@ var kernelPackages = []string{
 }
 
 // fileless packages work on what they are given: they open no files.
-var fileless = []string{"tracer/calls", "tracer/event", "tracer/flow", "tracer/learn", "tracer/render", "tracer/stack"}
+var fileless = []string{"arch/code", "tracer/calls", "tracer/event", "tracer/flow", "tracer/learn", "tracer/reach", "tracer/render", "tracer/stack"}
 
 func TestLevels(t *testing.T) {
 	packages := list(t)

@@ -18,10 +18,9 @@ func (w *walk) amd64() {
 			w.operands(&in, at)
 
 			f := in.flow()
-			if at == 0 || at == 4 {
-				if in.len == 5 && w.patchedAMD64(at) {
-					f = plain
-				}
+			patched := in.len == 5 && w.patchedAMD64(at)
+			if patched {
+				f = plain
 			}
 			switch f {
 			case calls:
@@ -43,7 +42,7 @@ func (w *walk) amd64() {
 			if f == jumps || f == jumpsIndirect || f == returns || f == traps {
 				break
 			}
-			called = f == calls || f == callsIndirect
+			called = patched || f == calls || f == callsIndirect
 			at = next
 		}
 	}
@@ -57,7 +56,7 @@ func isUndefined(b byte) bool { return b == 0xd6 || b == 0xea }
 // jump, that ftrace puts at the entry or behind endbr64, which the kernel
 // replaces by a nop where nothing needs it.
 func (w *walk) patchedAMD64(at int) bool {
-	if op := w.code[at]; op != 0xe8 && op != 0xe9 {
+	if op := w.code[at]; at != 0 && at != 4 || op != 0xe8 && op != 0xe9 {
 		return false
 	}
 	if at == 0 {

@@ -102,6 +102,11 @@ func examplesAMD64() []example {
 			67 0f b9 40 02       ; ud1 2(%eax),%eax
 			e8 fb 01 00 00       ; call 225`,
 			Refs{Calls: []uint64{0x10f, 0x31b}}},
+		{"a call that never returns, at the entry", `
+			e8 fb 0f 00 00 ; call 1000
+			cc             ; int3
+			e8 fb 01 00 00 ; call 201`,
+			Refs{}},
 		{"udb", `
 			90                   ; nop
 			d6                   ; udb

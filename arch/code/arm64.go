@@ -6,7 +6,7 @@ import "encoding/binary"
 // the Arm Architecture Reference Manual, C4.1.
 func (w *walk) arm64() {
 	w.seen = make([]uint64, (len(w.code)/4+64)/64)
-	todo := make([]way, 1, 8)
+	todo := make([]way, 1, 4)
 	for len(todo) > 0 {
 		s := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]
@@ -54,11 +54,17 @@ func (w *walk) arm64() {
 }
 
 // way is a place to go on at, and the registers that hold a page's address
-// there: those that ADRP has set, on the first way that leads to it.
+// there: those that ADRP has set, on the first way that leads to it. Pages are
+// numbered from the code's first one on, as a way is copied at each branch.
 type way struct {
 	at    int
 	known uint32
-	pages [32]uint64
+	pages [32]int32
+}
+
+// page returns the page's address that a register holds.
+func (w *walk) page(s *way, reg uint32) uint64 {
+	return w.addr&^4095 + uint64(int64(s.pages[reg]))<<12
 }
 
 // patchedARM64 tells whether the instruction at an offset is the call that
@@ -121,7 +127,7 @@ func (w *walk) name64(s *way, word uint32) {
 			w.name(s.at, pc+uint64(imm))
 			break
 		}
-		s.pages[rd] = pc&^4095 + uint64(imm)<<12
+		s.pages[rd] = int32(pc>>12-w.addr>>12) + int32(imm)
 		s.known |= 1 << rd &^ (1 << 31) // xzr
 		return
 	case word&0xff800000 == 0x91000000 && s.known>>rn&1 != 0: // add
@@ -129,14 +135,14 @@ func (w *walk) name64(s *way, word uint32) {
 		if word>>22&1 != 0 {
 			imm <<= 12
 		}
-		w.name(s.at, s.pages[rn]+imm)
+		w.name(s.at, w.page(s, rn)+imm)
 	case word&0x3b000000 == 0x39000000: // ldr, str and kin, from a register on
 		scale := word >> 30
 		if word&0x04800000 == 0x04800000 { // 128 bits
 			scale = 4
 		}
 		if s.known>>rn&1 != 0 {
-			w.name(s.at, s.pages[rn]+uint64(word>>10&4095)<<scale)
+			w.name(s.at, w.page(s, rn)+uint64(word>>10&4095)<<scale)
 		}
 		if word&0x04c00000 == 0 || word>>26&1 != 0 { // str, vectors
 			return

@@ -42,7 +42,7 @@ type Refs struct {
 // behind the trap of a warning. What ftrace puts at the entry is left out as
 // well: its call can't be told from the function's own.
 func Scan(arch string, code []byte, addr, lowest uint64) (Refs, error) {
-	w := walk{code: code, addr: addr, lowest: lowest}
+	w := walk{code: code, addr: addr, lowest: lowest, found: make([]ref, 0, 4+len(code)/32)}
 	switch arch {
 	case "amd64":
 		w.amd64()
@@ -109,39 +109,51 @@ func (w *walk) name(at int, target uint64) {
 	}
 }
 
-// refs sorts what was found.
+// refs puts what was found in order.
 func (w *walk) refs() Refs {
-	found := w.found
-	slices.SortFunc(found, func(a, b ref) int {
-		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.target, b.target), cmp.Compare(a.at, b.at))
-	})
-	found = slices.CompactFunc(found, func(a, b ref) bool { return a.kind == b.kind && a.target == b.target })
-	slices.SortFunc(found, func(a, b ref) int {
-		return cmp.Or(cmp.Compare(a.kind, b.kind), cmp.Compare(a.at, b.at), cmp.Compare(a.target, b.target))
-	})
+	slices.SortFunc(w.found, func(a, b ref) int { return cmp.Compare(a.place(), b.place()) })
 
-	targets := make([]uint64, len(found))
-	var ends [name + 1]int // of each kind, in targets
-	for i, r := range found {
-		targets[i] = r.target
-		ends[r.kind] = i + 1
-	}
-	part := func(k kind) []uint64 {
-		end := ends[k]
-		if end == 0 {
-			return nil
+	targets := make([]uint64, 0, len(w.found))
+	var parts [name + 1][]uint64
+	for rest := w.found; len(rest) > 0; {
+		n, k := 0, rest[0].kind
+		for n < len(rest) && rest[n].kind == k {
+			n++
 		}
-		begin := 0
-		for _, e := range ends[:k] {
-			begin = max(begin, e)
-		}
-		return targets[begin:end:end]
+		begin := len(targets)
+		targets = appendOnce(targets, rest[:n])
+		parts[k] = targets[begin:len(targets):len(targets)]
+		rest = rest[n:]
 	}
 	return Refs{
-		Calls:    part(call),
-		Jumps:    part(jump),
-		Names:    part(name),
+		Calls:    parts[call],
+		Jumps:    parts[jump],
+		Names:    parts[name],
 		Indirect: w.indirect,
 		Cut:      w.cut,
 	}
+}
+
+// place orders by kind, then by offset.
+func (r ref) place() uint64 { return uint64(r.kind)<<62 | uint64(r.at) }
+
+// appendOnce appends the targets of refs, each once. Few are searched for faster
+// than hashed.
+func appendOnce(targets []uint64, refs []ref) []uint64 {
+	const few = 64
+	var seen map[uint64]bool
+	if len(refs) > few {
+		seen = make(map[uint64]bool, len(refs))
+	}
+	begin := len(targets)
+	for _, r := range refs {
+		if seen == nil && slices.Contains(targets[begin:], r.target) || seen[r.target] {
+			continue
+		}
+		if seen != nil {
+			seen[r.target] = true
+		}
+		targets = append(targets, r.target)
+	}
+	return targets
 }

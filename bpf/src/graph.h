@@ -203,17 +203,19 @@ INLINE bool is_stale(const struct node *n, u64 key, bool probe)
 	return n->key < key || (n->key == key && !n->probe && !probe);
 }
 
-/* Ends the calls that have returned without an exit of theirs; returns how many
- * are left. */
+/*
+ * Ends calls that have returned without an exit of theirs; returns how many are
+ * left. It ends so many at once that the verifier takes no time over more.
+ */
 INLINE u64 heal(const struct site *site, struct tree *tree, u64 depth, u64 key, bool probe)
 {
 	u64 now = 0;
 
 #pragma clang loop unroll(disable)
-	for (u32 i = 0; i < MAX_NODES; i++) {
+	for (u32 i = 0; i < MAX_HEALED; i++) {
 		struct node *n = depth ? node_at(tree, depth - 1) : 0;
 
-		if (!n || !is_stale(n, key, probe))
+		if (i >= CONFIG(CONFIG_NODES) || !n || !is_stale(n, key, probe))
 			break;
 		if (!now)
 			now = bpf_ktime_get_ns();
@@ -222,6 +224,16 @@ INLINE u64 heal(const struct site *site, struct tree *tree, u64 depth, u64 key, 
 	}
 	return depth;
 }
+
+/*
+ * Makes the verifier forget what a number can be, so that it follows what comes
+ * next once, not once for each way that led here.
+ */
+#define FORGET(tree, number)                                                   \
+	({                                                                     \
+		*(volatile u64 *)&(tree)->scratch = (number);                  \
+		number = *(volatile u64 *)&(tree)->scratch;                    \
+	})
 
 /* The key of this call. A pointer can't be calculated with before it was in memory. */
 INLINE u64 key_of(struct site *site, struct tree *tree)
@@ -290,8 +302,14 @@ INLINE bool node_entered(struct site *site)
 	if (!fresh)
 		depth = heal(site, tree, depth, key, site->access == PROBE);
 	tree->depth = depth;
+	FORGET(tree, depth);
 	if (!depth && !CONFIG(CONFIG_ROOT))
 		goto out; /* the root has returned unseen */
+	n = depth ? node_at(tree, depth - 1) : 0;
+	if (n && UNLIKELY(is_stale(n, key, site->access == PROBE))) {
+		COUNT(site, recursion);
+		goto out; /* there is more to heal, next time */
+	}
 	n = node_at(tree, depth);
 	if (!n) {
 		if (CONFIG(CONFIG_NODES) == MAX_NODES)
@@ -343,7 +361,7 @@ INLINE void node_left(struct site *site)
 {
 	u64 task = bpf_get_current_task();
 	u32 at = find_tree(task);
-	u64 now, key, depth, found;
+	u64 now, key, depth, found, retval;
 	struct tree *tree;
 	struct node *n;
 
@@ -365,7 +383,7 @@ INLINE void node_left(struct site *site)
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < MAX_NODES; i++) {
 		n = found ? node_at(tree, found - 1) : 0;
-		if (!n) {
+		if (i >= CONFIG(CONFIG_NODES) || !n) {
 			found = 0;
 			break;
 		}
@@ -373,22 +391,23 @@ INLINE void node_left(struct site *site)
 			break;
 		found--;
 	}
+	FORGET(tree, found);
+	FORGET(tree, depth);
 	if (!found)
 		goto out; /* its entry was not wanted, or not seen */
+	retval = read_retval(site);
 	/* What is above has returned, too. */
 #pragma clang loop unroll(disable)
-	for (u32 i = 0; i < MAX_NODES; i++) {
-		if (depth <= found)
-			break;
+	for (u32 i = 0; i < MAX_HEALED; i++) {
+		bool last = depth == found;
+
 		n = node_at(tree, --depth);
-		if (!n)
+		if (i >= CONFIG(CONFIG_NODES) || !n)
 			break;
-		close_node(site, tree, n, depth, 0, now, FLAG_EXIT_LOST);
+		close_node(site, tree, n, depth, last ? retval : 0, now, last ? 0 : FLAG_EXIT_LOST);
+		if (last)
+			break;
 	}
-	depth = found - 1;
-	n = node_at(tree, depth);
-	if (n)
-		close_node(site, tree, n, depth, read_retval(site), now, 0);
 	tree->depth = depth;
 	if (!depth)
 		release_tree(at);

@@ -22,6 +22,7 @@ enum limit {
 	FEW_FRAMES = 48,   /* asked for first: the kernel clears what it does not fill */
 	SLOT_BITS = 12,    /* 2^12 calls under way are remembered in the kernel */
 	MAX_NODES = 64,    /* calls under way in one tree of a function graph */
+	MAX_HEALED = 8,    /* calls that are ended at once, as their exits were not seen */
 	TREE_BUCKET_BITS = 8,
 	TREE_BUCKETS = 1 << TREE_BUCKET_BITS, /* of tasks that have a tree, */
 	TREE_WAY_BITS = 2,

@@ -186,6 +186,7 @@ const (
 	FewFrames        = 48
 	SlotBits         = 12
 	MaxNodes         = 64
+	MaxHealed        = 8
 	TreeBucketBits   = 8
 	TreeBuckets      = 256
 	TreeWayBits      = 2
