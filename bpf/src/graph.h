@@ -263,15 +263,23 @@ INLINE bool node_entered(struct site *site)
 {
 	u64 task = bpf_get_current_task();
 	u32 at = find_tree(task);
-	bool fresh = false, kept = false;
+	u64 pid_tgid, depth, key, index;
+	bool kept = false;
 	struct tree *tree;
 	struct node *n;
-	u64 pid_tgid, depth, key;
 	u8 where;
 
-	if (!CONFIG(CONFIG_ROOT) && at == NO_TREE)
-		return false;
-	if (at == NO_TREE) {
+	if (at != NO_TREE) {
+		tree = tree_at(at);
+		if (!tree)
+			return false;
+		if (UNLIKELY(tree->busy)) {
+			COUNT(site, recursion);
+			return false;
+		}
+	} else {
+		if (!CONFIG(CONFIG_ROOT))
+			return false;
 		if (CONFIG(CONFIG_TASK))
 			site->task = bpf_get_current_task_btf();
 		pid_tgid = get_pid_tgid(site);
@@ -282,25 +290,19 @@ INLINE bool node_entered(struct site *site)
 			COUNT(site, no_tree);
 			return false;
 		}
-		fresh = true;
-	}
-	tree = tree_at(at);
-	if (!tree)
-		return false;
-	if (fresh) {
+		tree = tree_at(at);
+		if (!tree)
+			return false;
+		tree->index = at;
 		tree->depth = 0;
 		tree->pid_tgid = pid_tgid;
 		get_comm(site, tree->comm);
-	} else if (UNLIKELY(tree->busy)) {
-		COUNT(site, recursion);
-		return false;
 	}
 	tree->busy = 1;
 	barrier();
+	index = *(volatile u64 *)&tree->index;
 	key = key_of(site, tree);
-	depth = tree->depth;
-	if (!fresh)
-		depth = heal(site, tree, depth, key, site->access == PROBE);
+	depth = heal(site, tree, tree->depth, key, site->access == PROBE);
 	tree->depth = depth;
 	FORGET(tree, depth);
 	if (!depth && !CONFIG(CONFIG_ROOT))
@@ -321,7 +323,7 @@ INLINE bool node_entered(struct site *site)
 		goto out;
 	n->context = where;
 	n->key = key;
-	n->id = ++tree->seq | ((u64)at + 1) << NODE_TREE_SHIFT;
+	n->id = ++tree->seq | (index + 1) << NODE_TREE_SHIFT;
 	n->below = 0;
 	n->target = site->target;
 	n->cpu = bpf_get_smp_processor_id();
@@ -350,7 +352,7 @@ INLINE bool node_entered(struct site *site)
 	kept = true;
 out:
 	if (!tree->depth)
-		release_tree(at);
+		release_tree(index);
 	barrier();
 	tree->busy = 0;
 	return kept;
@@ -361,13 +363,12 @@ INLINE void node_left(struct site *site)
 {
 	u64 task = bpf_get_current_task();
 	u32 at = find_tree(task);
-	u64 now, key, depth, found, retval;
+	u64 now, index, key, depth, found, retval;
 	struct tree *tree;
 	struct node *n;
 
 	if (at == NO_TREE)
 		return;
-	now = bpf_ktime_get_ns();
 	tree = tree_at(at);
 	if (!tree)
 		return;
@@ -377,6 +378,9 @@ INLINE void node_left(struct site *site)
 	}
 	tree->busy = 1;
 	barrier();
+	/* An interrupt before this point has calls in this one, which began before now. */
+	now = bpf_ktime_get_ns();
+	index = *(volatile u64 *)&tree->index;
 	key = key_of(site, tree);
 	depth = tree->depth;
 	found = depth;
@@ -410,7 +414,7 @@ INLINE void node_left(struct site *site)
 	}
 	tree->depth = depth;
 	if (!depth)
-		release_tree(at);
+		release_tree(index);
 out:
 	barrier();
 	tree->busy = 0;

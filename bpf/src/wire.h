@@ -138,6 +138,7 @@ struct tree {
 	u64 comm[2];
 	u64 seq;     /* nodes so far */
 	u64 scratch;
+	u64 index;   /* in the map */
 	u32 depth;   /* nodes that there are */
 	u32 busy;    /* a program is at work on it */
 	struct node nodes[MAX_NODES];

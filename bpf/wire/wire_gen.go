@@ -83,12 +83,13 @@ type Tree struct {
 	Comm    [2]uint64
 	Seq     uint64
 	Scratch uint64
+	Index   uint64
 	Depth   uint32
 	Busy    uint32
 	Nodes   [64]Node
 }
 
-const TreeSize = 9264
+const TreeSize = 9272
 
 type Counters struct {
 	_           structs.HostLayout
