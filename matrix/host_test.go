@@ -46,6 +46,9 @@ type series struct{ arch, name string }
 
 func (s series) String() string { return s.arch + "-" + s.name }
 
+// insidePath is where a guest has the tests of package tracer.
+const insidePath = "/tracer.test"
+
 // guestTimeout bounds one kernel. It takes 3 minutes, or 4 where others use the
 // machine too.
 const guestTimeout = 12 * time.Minute
@@ -125,6 +128,7 @@ type matrix struct {
 	guests []guestKernel
 	trace  map[string]string // by architecture
 	test   map[string]string
+	inside map[string]string // tests of package tracer, which see what it does not export
 
 	mu       sync.Mutex
 	statuses map[string][]string // of each of the guests' tests, over the kernels
@@ -198,7 +202,7 @@ func (m *matrix) checkSkips(t *testing.T) {
 func (m *matrix) build(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
-	m.trace, m.test = map[string]string{}, map[string]string{}
+	m.trace, m.test, m.inside = map[string]string{}, map[string]string{}, map[string]string{}
 	for _, g := range m.guests {
 		arch := g.series.arch
 		if m.trace[arch] != "" {
@@ -206,9 +210,11 @@ func (m *matrix) build(t *testing.T) {
 		}
 		m.trace[arch] = filepath.Join(dir, "trace-"+arch)
 		m.test[arch] = filepath.Join(dir, "matrix-"+arch+".test")
+		m.inside[arch] = filepath.Join(dir, "tracer-"+arch+".test")
 		for _, args := range [][]string{
 			{"build", "-o", m.trace[arch], "fgtrace/cmd/trace"},
 			{"test", "-c", "-o", m.test[arch], "fgtrace/matrix"},
+			{"test", "-c", "-ldflags=-s -w", "-o", m.inside[arch], "fgtrace/tracer"},
 		} {
 			cmd := exec.CommandContext(t.Context(), "go", args...)
 			cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
@@ -232,19 +238,24 @@ func (m *matrix) boot(t *testing.T, g guestKernel) {
 		Kernel: g.kernel, Busybox: g.busybox, Timeout: timeout,
 		Binary: m.trace[g.series.arch], Init: m.test[g.series.arch],
 		Modules: g.modules,
+		Files:   map[string]string{insidePath: m.inside[g.series.arch]},
 	}
 	if g.series.arch != runtime.GOARCH {
 		vm.BootTimeout = 2 * lab.DefaultBootTimeout
 	}
 	began := time.Now()
 	out := &guestLog{prefix: g.series.String()}
-	// The binary is PID 1's, too.
-	results, err := vm.Run(t.Context(), lab.Job{
-		Argv: []string{"/init", "-test.v", "-test.run", cmpOr(os.Getenv(runEnv), guestTests),
-			"-test.count", strconv.Itoa(count), "-test.timeout", (timeout - time.Minute).String()},
-		Env:    []string{guestEnv + "=1", modulesEnv + "=" + strings.Join(g.modules, ",")},
-		Stdout: out, Stderr: out,
-	})
+	// The first binary is PID 1's, too.
+	var jobs []lab.Job
+	for _, binary := range []string{"/init", insidePath} {
+		jobs = append(jobs, lab.Job{
+			Argv: []string{binary, "-test.v", "-test.run", cmpOr(os.Getenv(runEnv), guestTests),
+				"-test.count", strconv.Itoa(count), "-test.timeout", (timeout - time.Minute).String()},
+			Env:    []string{guestEnv + "=1", modulesEnv + "=" + strings.Join(g.modules, ",")},
+			Stdout: out, Stderr: out,
+		})
+	}
+	results, err := vm.Run(t.Context(), jobs...)
 	tests := parseTests(out.text.String())
 	line := fmt.Sprintf("%-12s %-32s %4d tests in %v", g.series, g.kernel.Release, len(tests), time.Since(began).Round(time.Second))
 	fmt.Println(line)
@@ -257,11 +268,12 @@ func (m *matrix) boot(t *testing.T, g guestKernel) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) { test.report(t) })
 	}
+	failed := slices.IndexFunc(results, func(r lab.Result) bool { return !r.OK() })
 	switch {
 	case err != nil:
 		t.Errorf("%v", err)
-	case !results[0].OK() && !slices.ContainsFunc(tests, func(g guestTest) bool { return g.status == statusFail }):
-		t.Errorf("the guest's tests ended with %+v\n%s", results[0], tail(out.text.String()))
+	case failed >= 0 && !slices.ContainsFunc(tests, func(g guestTest) bool { return g.status == statusFail }):
+		t.Errorf("the guest's tests ended with %+v\n%s", results[failed], tail(out.text.String()))
 	case len(tests) == 0:
 		t.Errorf("the guest ran no test\n%s", tail(out.text.String()))
 	}

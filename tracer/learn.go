@@ -27,6 +27,12 @@ import (
 // an emulated guest. Starting and stopping are an interrupt a CPU. A sample is
 // 56 bytes, and 7 to 15 us in an emulated guest.
 //
+// It works beside BPF links and probes on the same functions. But attaching those
+// while it runs takes minutes in an emulated guest, and seconds while it is
+// stopped, as the kernel's patching calls many functions: stop it meanwhile. A
+// parent may be in a BPF trampoline: a function with an fexit program runs from
+// there, and what it jumps to returns there.
+//
 // Its methods must not run at the same time.
 type learner struct {
 	rings   []*perfRing
@@ -212,7 +218,6 @@ func (l *learner) lost() uint64 { return l.missing + l.strange }
 // called twice.
 func (l *learner) close() error {
 	err := l.stop()
-	// The fewer functions an event has, the sooner it is gone.
 	for _, r := range l.rings {
 		r.close()
 	}

@@ -1,0 +1,182 @@
+package tracer
+
+import (
+	"bufio"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"fgtrace/tracer/learn"
+)
+
+func TestLearnRingSize(t *testing.T) {
+	for cpus, want := range map[int]int{0: 8 << 20, 1: 8 << 20, 32: 8 << 20, 33: 4 << 20, 64: 4 << 20, 256: 1 << 20, 8192: 128 << 10} {
+		if got := learnRingSize(cpus); got != want {
+			t.Errorf("%d CPUs: %d, want %d", cpus, got, want)
+		}
+	}
+}
+
+func TestLearnFilterTooLong(t *testing.T) {
+	l := &learner{}
+	if err := l.only([]string{strings.Repeat("x", maxPerfFilter-len("ip == "))}); err != nil {
+		t.Error(err)
+	}
+	if err := l.only([]string{strings.Repeat("x", maxPerfFilter)}); err == nil {
+		t.Error("a filter longer than a page was taken")
+	}
+	if err := l.except([]string{"a\x00b"}); err == nil {
+		t.Error("a filter with a zero was taken")
+	}
+}
+
+func now(t *testing.T) uint64 {
+	t.Helper()
+	ns, err := monotonic()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ns
+}
+
+// address returns where the kernel has a function.
+func address(t *testing.T, name string) uint64 {
+	t.Helper()
+	f, err := os.Open("/proc/kallsyms")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		if fields := strings.Fields(lines.Text()); len(fields) == 3 && fields[2] == name {
+			addr, err := strconv.ParseUint(fields[0], 16, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return addr
+		}
+	}
+	t.Fatalf("no function %s", name)
+	return 0
+}
+
+// TestGuestLearner runs in the VMs of matrix's TestKernels.
+func TestGuestLearner(t *testing.T) {
+	if os.Getenv("TRACE_GUEST") == "" {
+		t.Skip("runs in the VMs of matrix's TestKernels")
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	zero, err := os.Open("/dev/zero")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer zero.Close()
+	const reads = 100
+	read := func() (from, to uint64) {
+		from = now(t)
+		var b [1]byte
+		for range reads {
+			if _, err := unix.Read(int(zero.Fd()), b[:]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return from, now(t)
+	}
+	vfsRead := address(t, "vfs_read")
+	const patchSpan = 16 // from a symbol to where it is patched: endbr64 or bti, two nops
+	patchedBefore := patched()
+
+	began := time.Now()
+	l, err := newLearner()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	t.Logf("opened in %v", time.Since(began))
+
+	// Everything, for a moment.
+	if err := l.start(); err != nil {
+		t.Fatal(err)
+	}
+	from, to := read()
+	if err := l.stop(); err != nil {
+		t.Fatal(err)
+	}
+	tid := uint32(unix.Gettid())
+	edges, windows := learn.NewEdges(1<<16), learn.NewWindows(learn.DefaultCalls)
+	noise := 0
+	noisy := address(t, learnNoise[0])
+	total := l.drain(func(c learn.Call) {
+		edges.Add(c.Parent, c.IP)
+		windows.Note(c)
+		if c.IP-noisy < patchSpan {
+			noise++
+		}
+	})
+	t.Logf("%d calls, %d edges, %d lost in %v", total, edges.Len(), l.lost(), time.Duration(to-from))
+	if noise > total/10 {
+		t.Errorf("%d of %d calls are the learner's own", noise, total)
+	}
+	seen := false
+	pairs, _ := windows.Root(tid, 0, from, to, nil)
+	for _, p := range pairs {
+		seen = seen || p.IP-vfsRead < patchSpan && p.Parent != 0
+	}
+	if !seen && l.lost() == 0 {
+		t.Errorf("no vfs_read among %d pairs", len(pairs))
+	}
+
+	// One function, exactly.
+	if err := l.only([]string{"vfs_read"}); err != nil {
+		t.Fatal(err)
+	}
+	l.drain(func(learn.Call) {})
+	lost := l.lost()
+	for range 2 {
+		if err := l.start(); err != nil {
+			t.Fatal(err)
+		}
+		from, to := read()
+		if err := l.stop(); err != nil {
+			t.Fatal(err)
+		}
+		read() // unseen
+		mine := 0
+		l.drain(func(c learn.Call) {
+			switch {
+			case c.IP-vfsRead >= patchSpan:
+				t.Errorf("%+v is not vfs_read at %#x", c, vfsRead)
+			case c.Tid == tid && c.Time >= from && c.Time <= to:
+				mine++
+			case c.Tid == tid && c.Time > to:
+				t.Errorf("%+v was seen after the stop", c)
+			}
+		})
+		if mine != reads {
+			t.Errorf("%d calls of vfs_read from %d to %d, want %d", mine, from, to, reads)
+		}
+	}
+	if l.lost() != lost {
+		t.Errorf("%d lost", l.lost()-lost)
+	}
+	began = time.Now()
+	if err := l.close(); err != nil {
+		t.Error(err)
+	}
+	t.Logf("closed in %v", time.Since(began))
+	if after := patched(); after != patchedBefore {
+		t.Errorf("%d functions are patched, %d were before", after, patchedBefore)
+	}
+}
+
+// patched counts the functions that something is attached to, by ftrace's list.
+func patched() int {
+	raw, _ := os.ReadFile("/sys/kernel/tracing/enabled_functions")
+	return strings.Count(string(raw), "\n")
+}
