@@ -17,12 +17,17 @@ type Callees struct {
 	depth     int
 	known     map[uint64]bool // targets, and what can't be one
 	skipped   []plan.Skip
+	code      bool       // what code tells counts, not only what was seen
+	seen      []seenCall // not in calls yet
+	have      map[seenCall]bool
 }
+
+type seenCall struct{ from, to uint64 }
 
 // NewCallees begins with the code of a graph's roots, to so many levels below
 // them.
 func NewCallees(s *Session, symbols *Symbols, selection plan.Selection) *Callees {
-	c := &Callees{session: s, symbols: symbols, selection: selection, depth: s.opts.Graph.Depth, known: make(map[uint64]bool)}
+	c := &Callees{session: s, symbols: symbols, selection: selection, depth: s.opts.Graph.Depth, known: make(map[uint64]bool), code: true}
 	if c.depth == 0 {
 		c.depth = MaxDepth
 	}
@@ -64,10 +69,43 @@ func isThunk(name string) bool {
 	return strings.Contains(name, "__x86_indirect_thunk") || strings.Contains(name, "__x86_return_thunk") || strings.Contains(name, "srso_")
 }
 
+// UseCode says whether what the code tells counts, besides calls that were seen.
+func (c *Callees) UseCode(use bool) { c.code = use }
+
+// saw takes a call that was seen: from an address, to one at the beginning of a
+// function. True: that is new. It may run beside Next.
+func (c *Callees) saw(from, to uint64) bool {
+	call := seenCall{from, to}
+	if c.have[call] {
+		return false
+	}
+	if c.have == nil {
+		c.have = make(map[seenCall]bool)
+	}
+	c.have[call] = true
+	c.seen = append(c.seen, call)
+	return true
+}
+
+// settle makes Next know what was seen. It must not run beside it.
+func (c *Callees) settle() {
+	for _, call := range c.seen {
+		c.calls.Saw(call.from, call.to)
+	}
+	c.seen = c.seen[:0]
+}
+
+// Again makes Next return targets anew that it has returned.
+func (c *Callees) Again(targets []*plan.Target) {
+	for _, t := range targets {
+		delete(c.known, t.Addr)
+	}
+}
+
 // Next returns targets for what has become known to be called since the last time.
 func (c *Callees) Next() ([]*plan.Target, error) {
 	var found []plan.Callee
-	for _, r := range c.calls.Within(c.roots, c.depth) {
+	for _, r := range c.calls.Within(c.roots, c.depth, c.code) {
 		if c.known[r.Addr] {
 			continue
 		}

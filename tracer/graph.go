@@ -62,6 +62,48 @@ const wordBytes = 8
 // out: see Refused. Records of the others may come before it returns: their
 // indices come behind those that there are. It may run while others drain.
 func (s *Session) Extend(targets []*plan.Target) error {
+	return s.extend(targets, func(indices []int) error { return s.assign(indices, ways()) })
+}
+
+// ExtendMass adds targets to a graph if the kernel has a way of attaching to many
+// functions at once, and tells whether it has. Those that this takes not are
+// attached one by one, if there are only a few of them.
+func (s *Session) ExtendMass(targets []*plan.Target) (bool, error) {
+	s.massOnly = true
+	err := s.extend(targets, func(indices []int) error { return s.assign(indices, ways()) })
+	s.massOnly = false
+	if err != nil {
+		return false, err
+	}
+	left := s.left
+	s.left = nil
+	switch {
+	case len(left) == len(targets) && len(left) > 0:
+		first := len(s.targets) - len(targets)
+		s.targets, s.shapes = s.targets[:first], s.shapes[:first]
+		return false, nil
+	case len(left) > fewLinks:
+		for _, i := range left[fewLinks:] {
+			s.refuse(s.targets[i], "no way of attaching to many functions takes it, and there are many of the kind")
+		}
+		left = left[:fewLinks]
+	}
+	keep := make(map[*plan.Target]bool, len(left))
+	for _, i := range left {
+		keep[s.targets[i]] = true
+	}
+	before := len(s.backends)
+	if err := s.assign(left, nil); err != nil {
+		return true, err
+	}
+	return true, s.attachFrom(before, keep)
+}
+
+// fewLinks is how many functions are attached one by one that all others are not
+// waited for: 20 ms each, in an emulated guest.
+const fewLinks = 16
+
+func (s *Session) extend(targets []*plan.Target, assign func(indices []int) error) error {
 	first := len(s.targets)
 	if room := int(s.maps[bpf.MapCounts].MaxEntries()) - first; len(targets) > room {
 		return fmt.Errorf("extend graph: %d functions, and there is room for %d", len(targets), room)
@@ -73,10 +115,11 @@ func (s *Session) Extend(targets []*plan.Target) error {
 	for i, t := range targets {
 		indices[i] = first + i
 		keep[t] = true
+		s.shapes[first+i] = t.Shape(false)
 		s.build.Graph.MaxWords = max(s.build.Graph.MaxWords, t.Words)
 	}
 	before := len(s.backends)
-	if err := s.assign(indices, ways()); err != nil {
+	if err := assign(indices); err != nil {
 		return err
 	}
 	return s.attachFrom(before, keep)

@@ -46,6 +46,9 @@ func (w *missWatch) both(missed func(target int) (entries, exits uint64, err err
 	return since <= m.entryAt && since <= m.exitAt
 }
 
+// Now returns the kernel's monotonic clock in ns.
+func Now() (uint64, error) { return monotonic() }
+
 func monotonic() (uint64, error) {
 	var ts unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {

@@ -54,6 +54,9 @@ type Session struct {
 	maps     map[string]*ebpf.Map
 	control  *ebpf.Memory
 	roots    int // of a graph
+
+	massOnly bool  // no links for what is assigned: it is left
+	left     []int // indices of targets
 	// probesRefused tells that the kernel took no probe in place of a link.
 	probesRefused bool
 	// Where variables are in that memory.
@@ -211,6 +214,10 @@ func (s *Session) assign(indices []int, ways []way) error {
 		for _, i := range rest {
 			s.refuse(s.targets[i], "not by "+s.opts.Backend+": the kernel refuses it, or it has structs by value")
 		}
+		return nil
+	}
+	if s.massOnly {
+		s.left = append(s.left, rest...)
 		return nil
 	}
 	if len(rest) == 0 {

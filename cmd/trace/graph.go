@@ -1,38 +1,28 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
-	"os"
+	"time"
 
 	"fgtrace/tracer"
+	"fgtrace/tracer/calls"
+	"fgtrace/tracer/event"
+	"fgtrace/tracer/flow"
 	"fgtrace/tracer/plan"
 )
 
-func extendGraph(o *options, session *tracer.Session, syms *tracer.Symbols, progress *progress, stderr io.Writer) error {
-	progress.phase("roots")
-	callees := tracer.NewCallees(session, syms, plan.Selection{})
-	targets, err := callees.Next()
-	if err != nil {
-		return err
-	}
-	progress.phase("callees")
-	fmt.Fprintf(stderr, "trace: %d callees, %d skipped\n", len(targets), len(callees.Skipped()))
-	if os.Getenv("DBG") != "" {
-		for _, t := range targets {
-			fmt.Fprintf(stderr, "%s raw=%v\n", t.Func, t.Raw)
-		}
-		if d := os.Getenv("DBGR"); d != "" {
-			var a, b int
-			fmt.Sscanf(d, "%d:%d", &a, &b)
-			targets = targets[a:min(b, len(targets))]
-		}
-	}
-	if err := session.Extend(targets); err != nil {
-		return err
-	}
-	progress.phase("extend")
-	return nil
+// graph is what -g adds to a trace: the functions below the roots.
+type graph struct {
+	options  *options
+	session  *tracer.Session
+	callees  *tracer.Callees
+	learning *tracer.Learning
+	isMass   bool // the kernel attaches to many functions at once
+	started  time.Time
+	stderr   io.Writer
+	told     int // functions that were spoken of
 }
 
 // graphOptions returns what -g asks for; nil without.
@@ -40,5 +30,134 @@ func (o *options) graphOptions() *tracer.GraphOptions {
 	if !o.graph {
 		return nil
 	}
-	return &tracer.GraphOptions{Depth: o.graphDepth, Early: o.format == "text", NoIRQs: o.noIRQs}
+	return &tracer.GraphOptions{Depth: o.graphDepth, Early: o.format == "text" && !o.graphSummary, NoIRQs: o.noIRQs}
+}
+
+func (o *options) newCallees(session *tracer.Session, symbols *tracer.Symbols) (*tracer.Callees, error) {
+	if symbols.Hidden() {
+		return nil, errors.New("find what is called: /proc/kallsyms hides its addresses: CAP_SYSLOG is needed, or kernel.kptr_restrict=0")
+	}
+	return tracer.NewCallees(session, symbols, plan.Selection{
+		Include: o.graphIncludes, Exclude: o.graphExcludes,
+	}), nil
+}
+
+// newGraph attaches to what the roots may call as far as code tells, if the kernel
+// can attach to that many functions at once.
+func newGraph(o *options, session *tracer.Session, symbols *tracer.Symbols, stderr io.Writer) (*graph, error) {
+	callees, err := o.newCallees(session, symbols)
+	if err != nil {
+		return nil, err
+	}
+	targets, err := callees.Next()
+	if err != nil {
+		return nil, err
+	}
+	g := &graph{options: o, session: session, callees: callees, stderr: stderr, learning: tracer.NewLearning(session, callees)}
+	if o.backend != tracer.BackendLinks {
+		if g.isMass, err = session.ExtendMass(targets); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case g.isMass:
+	case o.noLearn:
+		if err := session.Extend(targets); err != nil {
+			return nil, err
+		}
+	default:
+		callees.Again(targets)
+		callees.UseCode(false)
+	}
+	return g, nil
+}
+
+// learnAfter is how long a trace lasts before calls through pointers are looked
+// for where all others are traced already: it slows all of the kernel for seconds.
+const learnAfter = time.Second
+
+// start begins what goes on beside the trace.
+func (g *graph) start() {
+	g.started = time.Now()
+	if !g.isMass && !g.options.noLearn {
+		g.learning.Begin()
+	}
+}
+
+// root takes a call of a root that has returned.
+func (g *graph) root(c *calls.Call) {
+	if c.Node.End == calls.Returned {
+		g.learning.Root(c.Tid, int(c.CPU), c.Entry, c.Exit)
+	}
+}
+
+// poll adds what has been learned.
+func (g *graph) poll(f *flow.Flow) error {
+	if g.learning.Waits() && !g.options.noLearn && time.Since(g.started) > learnAfter {
+		g.learning.Begin()
+	}
+	targets, err := g.learning.Poll()
+	if err != nil {
+		return err
+	}
+	if len(targets) > 0 {
+		f.Grow(targets, shapes(targets))
+		g.learning.Go()
+	}
+	if calls, functions := g.learning.Count(); functions > g.told {
+		fmt.Fprintf(g.stderr, "trace: learning: %d calls, %d functions\n", calls, functions)
+		g.told = functions
+	}
+	return nil
+}
+
+// close ends what goes on beside.
+func (g *graph) close() error {
+	err := g.learning.Close()
+	if learnErr := g.learning.Err(); learnErr != nil {
+		fmt.Fprintf(g.stderr, "trace: what is called through pointers is missing, but for tables of them: %v\n", learnErr)
+	}
+	return err
+}
+
+// shapes returns the layouts of targets' arguments.
+func shapes(targets []*plan.Target) []event.Shape {
+	all := make([]event.Shape, len(targets))
+	for i, t := range targets {
+		all[i] = t.Shape(false)
+	}
+	return all
+}
+
+// running shows the nodes that have not returned.
+func (g *graph) running(f *flow.Flow) error {
+	now, err := tracer.Now()
+	if err != nil {
+		return err
+	}
+	return g.session.Running(func(raw []byte) { f.Running(raw, now) })
+}
+
+// skipped returns what may be called and can't be traced, but for what the plan
+// has already.
+func (g *graph) skipped(p *plan.Plan) []plan.Skip {
+	have := make(map[string]bool, len(p.Skipped))
+	for _, s := range p.Skipped {
+		have[s.Func] = true
+	}
+	var more []plan.Skip
+	for _, s := range g.callees.Skipped() {
+		if !have[s.Func] {
+			have[s.Func] = true
+			more = append(more, s)
+		}
+	}
+	refused := g.session.Refused()
+	for t, reason := range refused {
+		if !have[t.Func] && !t.Root {
+			have[t.Func] = true
+			more = append(more, plan.Skip{Func: t.Func, Module: t.Module, Prototype: t.Prototype(), Reason: reason})
+		}
+	}
+	return more
 }

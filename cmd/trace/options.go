@@ -36,6 +36,9 @@ type options struct {
 	graphProto   bool
 	graphSummary bool
 	noIRQs       bool
+	noLearn      bool
+
+	graphIncludes, graphExcludes, graphExtras []spec.Target
 
 	stack       bool
 	output      string
@@ -99,8 +102,9 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 	f.BoolVar(&o.graphProto, "fgraph-proto", false, "with -g: print what the code of the functions calls, and stop")
 	f.BoolVar(&o.graphSummary, "fgraph-summary", false, "with -g: print a summary in place of the calls")
 	f.BoolVar(&o.noIRQs, "no-irqs", false, "with -g: leave out what hardware interrupts call")
+	f.BoolVar(&o.noLearn, "no-learn", false, "with -g: don't watch the kernel for a moment for what is called through pointers")
 	f.StringVarP(&o.output, "output", "o", "", "write the events to `FILE`")
-	f.StringVar(&o.format, "format", "text", "output format: text or json")
+	f.StringVar(&o.format, "format", "text", "output format: text or json; with -g also perfetto or folded")
 	f.BoolVar(&o.json, "json", false, "short for --format json")
 	f.StringVar(&o.color, "color", "auto", "colours: auto, always or never")
 	f.Uint64VarP(&o.limit, "limit-events", "E", 0, "stop after `N` events")
@@ -144,9 +148,12 @@ func (o *options) parse() error {
 	if o.json {
 		o.format = "json"
 	}
+	if err := o.parseGraph(); err != nil {
+		return err
+	}
 	switch {
-	case o.format != "text" && o.format != "json":
-		return usageError{fmt.Errorf("parse --format: no format %q: there are text and json", o.format)}
+	case !slices.Contains(o.formats(), o.format):
+		return usageError{fmt.Errorf("parse --format: no format %q: there are %s", o.format, strings.Join(o.formats(), ", "))}
 	case o.backend != "" && !slices.Contains(tracer.Backends(), o.backend):
 		return usageError{fmt.Errorf("parse --backend: no backend %q: there are %s", o.backend, strings.Join(tracer.Backends(), ", "))}
 	case o.color != "auto" && o.color != "always" && o.color != "never":
@@ -164,6 +171,72 @@ func (o *options) parse() error {
 		}
 	}
 	return nil
+}
+
+// formats returns the output formats that there are.
+func (o *options) formats() []string {
+	if o.graph {
+		return []string{"text", "json", "perfetto", "folded"}
+	}
+	return []string{"text", "json"}
+}
+
+// parseGraph parses what belongs to -g.
+func (o *options) parseGraph() error {
+	if !o.graph {
+		if name := o.graphOnly(); name != "" {
+			return usageError{fmt.Errorf("parse --%s: it belongs to -g", name)}
+		}
+		return nil
+	}
+	switch {
+	case o.mode != "":
+		return usageError{errors.New("parse --mode: a graph has both entries and exits; -m and -g don't go together")}
+	case o.stack:
+		return usageError{errors.New("parse --output-stack: a graph shows no stacks; --output-stack and -g don't go together")}
+	case o.graphDepth < 0 || o.graphDepth > tracer.MaxDepth:
+		return usageError{fmt.Errorf("parse --fgraph-max-depth: %d is not within 0 and %d", o.graphDepth, tracer.MaxDepth)}
+	case o.graphSummary && o.format != "text":
+		return usageError{fmt.Errorf("parse --fgraph-summary: it is text, not %s", o.format)}
+	}
+	for _, list := range []struct {
+		text    []string
+		targets *[]spec.Target
+	}{{o.graphInclude, &o.graphIncludes}, {o.graphExclude, &o.graphExcludes}, {o.graphExtra, &o.graphExtras}} {
+		if len(list.text) == 0 {
+			continue
+		}
+		var err error
+		if *list.targets, err = spec.ParseTargets(list.text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// graphOnly names an option that was given and has a meaning with -g only, or "".
+func (o *options) graphOnly() string {
+	for _, option := range []struct {
+		name  string
+		given bool
+	}{
+		{"fgraph-max-depth", o.graphDepth != defaultDepth}, {"fgraph-include", len(o.graphInclude) > 0},
+		{"fgraph-exclude", len(o.graphExclude) > 0}, {"fgraph-extra", len(o.graphExtra) > 0},
+		{"fgraph-proto", o.graphProto}, {"fgraph-summary", o.graphSummary}, {"no-irqs", o.noIRQs}, {"no-learn", o.noLearn},
+	} {
+		if option.given {
+			return option.name
+		}
+	}
+	return ""
+}
+
+// asked returns all the targets that were named.
+func (o *options) asked() []spec.Target { return slices.Concat(o.targets, o.graphExtras) }
+
+// isRoot tells whether a function was named as one that begins a graph.
+func (o *options) isRoot(name string) bool {
+	return slices.ContainsFunc(o.targets, func(t spec.Target) bool { return t.Match(name) })
 }
 
 // colored tells whether text to w is to have colours.

@@ -56,6 +56,10 @@ func reportEnd(w io.Writer, e *render.End) {
 		{e.NoEntry, "returned whose beginning was not seen"},
 		{e.NoExit, "whose return was not seen"},
 		{e.Running, "still running"},
+		{e.ExitLost, "whose return was not seen in time"},
+		{e.NoTree, "roots left out: too many tasks had one"},
+		{e.TooDeep, "nested too deep, left out"},
+		{e.LostOpens, "shown at their end only: the buffer was full at their first call"},
 	} {
 		if c.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", c.n, c.text))

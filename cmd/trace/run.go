@@ -52,7 +52,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 
 	if o.graph {
 		for _, t := range p.Targets {
-			t.Root = true
+			t.Root = o.isRoot(t.Func)
 		}
 	}
 	names, unwatched := tracer.NewNames(o.stack)
@@ -107,10 +107,12 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	if err := session.Attach(p); err != nil {
 		return err
 	}
+	var g *graph
 	if o.graph {
-		if err := extendGraph(o, session, syms, progress, stderr); err != nil {
+		if g, err = newGraph(o, session, syms, stderr); err != nil {
 			return err
 		}
+		p.Skipped = append(p.Skipped, g.skipped(p)...)
 	}
 	p.Skip(session.Refused())
 	reportSkipped(stderr, p.Skipped)
@@ -120,12 +122,12 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	}
 
 	names.Use(syms)
-	f, err := newFlow(o, kernel, session, names, out)
+	f, err := newFlow(o, kernel, session, names, out, g)
 	if err != nil {
 		return err
 	}
 	t := &tracing{
-		options: o, session: session, flow: f, out: out, stderr: stderr,
+		options: o, session: session, flow: f, graph: g, out: out, stderr: stderr,
 		mixedStdout: o.format != "text" && out.file == nil,
 	}
 	offset, err := tracer.RealtimeOffset()
@@ -141,6 +143,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	}
 	progress.phase("attach")
 	progress.done()
+	if g != nil {
+		g.start()
+	}
 	if o.verbose {
 		fmt.Fprintf(stderr, "trace: %s\n", progress.ready())
 		reportAttached(stderr, attached, kernel)
@@ -180,7 +185,7 @@ func nothingError(o *options) error {
 
 // resolve makes the plan, and starts reading the symbols that complete it.
 func resolve(o *options, kernel *plan.Kernel) (*plan.Plan, func() (*tracer.Symbols, error), error) {
-	p, err := plan.Resolve(o.targets, kernel)
+	p, err := plan.Resolve(o.asked(), kernel)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -189,7 +194,7 @@ func resolve(o *options, kernel *plan.Kernel) (*plan.Plan, func() (*tracer.Symbo
 		err     error
 	}
 	done := make(chan result, 1)
-	collector := tracer.NewSymbols(o.targets, p)
+	collector := tracer.NewSymbols(o.asked(), p)
 	if o.graph {
 		collector.ForGraph()
 	}
@@ -200,7 +205,7 @@ func resolve(o *options, kernel *plan.Kernel) (*plan.Plan, func() (*tracer.Symbo
 	return p, func() (*tracer.Symbols, error) { r := <-done; return r.symbols, r.err }, nil
 }
 
-func newFlow(o *options, kernel *plan.Kernel, session *tracer.Session, names *tracer.Names, out *output) (*flow.Flow, error) {
+func newFlow(o *options, kernel *plan.Kernel, session *tracer.Session, names *tracer.Names, out *output, g *graph) (*flow.Flow, error) {
 	options := flow.Options{
 		Mode:    o.parsedMode,
 		Limit:   o.limit,
@@ -216,9 +221,19 @@ func newFlow(o *options, kernel *plan.Kernel, session *tracer.Session, names *tr
 		}
 		options.Stacks = &flow.Stacks{Symbols: names, Limit: limit, PatchSpan: kernel.Arch.PatchSpan, Raw: o.verbose}
 	}
-	if o.format == "json" {
+	if g != nil {
+		options.Root = g.root
+	}
+	switch {
+	case o.graphSummary:
+		options.Renderer = render.NewSummary(session.Targets())
+	case o.format == "json":
 		options.Renderer = render.NewJSON(session.Targets(), names.Values())
-	} else {
+	case o.format == "perfetto":
+		options.Renderer = render.NewPerfetto(session.Targets(), names.Values())
+	case o.format == "folded":
+		options.Renderer = render.NewFolded(session.Targets())
+	default:
 		options.Renderer = render.NewText(session.Targets(), names.Values(), render.TextOptions{Color: o.colored(out.w)})
 	}
 	return flow.New(options), nil
@@ -229,6 +244,7 @@ type tracing struct {
 	options     *options
 	session     *tracer.Session
 	flow        *flow.Flow
+	graph       *graph // nil without -g
 	out         *output
 	stderr      io.Writer
 	mixedStdout bool // stdout is ours: the command's goes to stderr
@@ -279,6 +295,11 @@ func (t *tracing) run(ctx context.Context) error {
 func (t *tracing) drain() error {
 	t.session.Drain(t.flow.Record)
 	t.full = t.flow.Full()
+	if t.graph != nil {
+		if err := t.graph.poll(t.flow); err != nil {
+			return err
+		}
+	}
 	return t.out.write(t.flow.Take())
 }
 
@@ -287,11 +308,19 @@ func (t *tracing) finish(skipped []plan.Skip) error {
 	if err := t.session.Stop(); err != nil {
 		return err
 	}
+	if t.graph != nil {
+		if err := t.graph.close(); err != nil {
+			return err
+		}
+	}
 	// A program that passed the gate may still be writing.
 	time.Sleep(tracer.PollInterval)
 	var errs []error
 	if !t.full {
 		errs = append(errs, t.drain())
+	}
+	if t.graph != nil && !t.full {
+		errs = append(errs, t.graph.running(t.flow))
 	}
 	end, err := t.counts()
 	if err != nil {
@@ -325,6 +354,8 @@ func (t *tracing) counts() (*render.End, error) {
 		end.Self += l.Self
 		end.NoExit += l.NoExit
 		end.Running += l.Running
+		end.NoTree += l.NoTree
+		end.TooDeep += l.TooDeep
 		loss := render.Loss{
 			Target: t.session.Targets()[i], LostEntries: l.LostEntries, LostExits: l.LostExits,
 			RecursionMisses: l.RecursionMisses, Undecoded: undecoded[i],
@@ -334,5 +365,8 @@ func (t *tracing) counts() (*render.End, error) {
 		}
 	}
 	end.Lost += undecoded[len(losses)]
+	if end.LostOpens, err = t.session.LostOpens(); err != nil {
+		return nil, err
+	}
 	return end, nil
 }

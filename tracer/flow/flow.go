@@ -32,6 +32,7 @@ type Flow struct {
 	out       []byte
 	events    uint64
 	running   uint64
+	root      func(*calls.Call)
 	undecoded []uint64 // by target; the last is for records that name none
 }
 
@@ -44,7 +45,8 @@ type Options struct {
 	Stacks   *Stacks                             // nil: no stacks
 	Missed   func(target int, since uint64) bool // see calls.Assembler; may be nil
 	Renderer render.Renderer
-	Graph    bool // calls are nodes of a function graph
+	Graph    bool              // calls are nodes of a function graph
+	Root     func(*calls.Call) // is given the roots of a graph that have ended; may be nil
 }
 
 // New returns a flow.
@@ -60,6 +62,7 @@ func New(o Options) *Flow {
 	if o.Graph {
 		f.nodes = &calls.Nodes{}
 		f.nodes.Grow(o.Shapes)
+		f.root = o.Root
 	}
 	if o.Stacks != nil {
 		f.chains = newChains(o.Stacks)

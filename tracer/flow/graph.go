@@ -38,6 +38,9 @@ func (f *Flow) show(p *event.Place) {
 	f.out = f.renderer.AppendEvent(f.out, e)
 	if e.Kind != render.Open {
 		f.events++
+		if f.root != nil && e.Call.Node.Depth == 0 {
+			f.root(e.Call)
+		}
 	}
 }
 

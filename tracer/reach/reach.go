@@ -46,14 +46,16 @@ func New(k Kernel) *Calls {
 	}
 }
 
-// Saw notes that code at an address called a function. True: that is new.
+// Saw notes that code at an address called a function, by an address near its
+// beginning. True: that is new.
 func (c *Calls) Saw(caller, callee uint64) bool {
 	start, _, isCode := c.kernel.Symbols.at(caller)
-	if !isCode {
+	callee, _, known := c.kernel.Symbols.at(callee)
+	if !isCode || !known || c.kernel.Part(callee) {
 		return false
 	}
 	f := c.function(start)
-	if slices.Contains(f.direct, callee) || slices.Contains(f.named, callee) || slices.Contains(f.seen, callee) {
+	if slices.Contains(f.seen, callee) {
 		return false
 	}
 	f.seen = append(f.seen, callee)
@@ -81,8 +83,8 @@ type Reached struct {
 
 // Within returns the functions that may be called from roots within so many
 // levels, the nearest first, without the roots that nothing calls. Each is there
-// once.
-func (c *Calls) Within(roots []uint64, depth int) []Reached {
+// once. Without code, only calls that were seen count.
+func (c *Calls) Within(roots []uint64, depth int, code bool) []Reached {
 	var reached []Reached
 	depths := make(map[uint64]bool)
 	level := roots
@@ -92,8 +94,7 @@ func (c *Calls) Within(roots []uint64, depth int) []Reached {
 			if d > 1 && c.kernel.Leaf(from) {
 				continue
 			}
-			f := c.scan(from)
-			for _, list := range [][]uint64{f.direct, f.named, f.seen} {
+			for _, list := range c.lists(from, code) {
 				for _, to := range list {
 					if !depths[to] {
 						depths[to] = true
@@ -106,6 +107,15 @@ func (c *Calls) Within(roots []uint64, depth int) []Reached {
 		level = next
 	}
 	return reached
+}
+
+// lists returns what a function may call.
+func (c *Calls) lists(addr uint64, code bool) [][]uint64 {
+	if !code {
+		return [][]uint64{c.function(addr).seen}
+	}
+	f := c.scan(addr)
+	return [][]uint64{f.direct, f.named, f.seen}
 }
 
 // scan reads a function's code, once.
