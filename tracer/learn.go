@@ -7,7 +7,6 @@ import (
 	"os"
 	"strconv"
 	"strings"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -27,11 +26,13 @@ import (
 // an emulated guest. Starting and stopping are an interrupt a CPU. A sample is
 // 56 bytes, and 7 to 15 us in an emulated guest.
 //
-// It works beside BPF links and probes on the same functions. But attaching those
-// while it runs takes minutes in an emulated guest, and seconds while it is
-// stopped, as the kernel's patching calls many functions: stop it meanwhile. A
-// parent may be in a BPF trampoline: a function with an fexit program runs from
-// there, and what it jumps to returns there.
+// It works beside BPF links and probes on the same functions. But stop it while
+// those are attached or detached: patching calls so many functions that 3 s become
+// 90 in an emulated guest, and 5 while it is stopped.
+//
+// A parent may be in a BPF trampoline, or be the return hook of a probe
+// (arch_rethook_trampoline): a traced function returns there, and so does what it
+// jumps to.
 //
 // Its methods must not run at the same time.
 type learner struct {
@@ -51,10 +52,6 @@ const (
 	learnRing     = 8 << 20   // bytes a CPU: 150,000 samples
 	learnRingAll  = 256 << 20 // bytes of all CPUs
 	learnRingTiny = 128 << 10
-
-	// learnInterval is how often a learner that runs should be drained: its rings
-	// then hold 7 million samples a second and CPU, more than a CPU makes.
-	learnInterval = 20 * time.Millisecond
 
 	// maxPerfFilter is what PERF_EVENT_IOC_SET_FILTER takes, less its zero:
 	// strndup_user of a page of 4 KB (perf_event_set_filter).
@@ -187,8 +184,9 @@ func (l *learner) stop() error {
 }
 
 // drain calls fn for what was seen since: CPU by CPU, on each in the order in
-// which room was reserved for the samples. It returns how many there were. It
-// must be called every learnInterval while the learner runs.
+// which room was reserved for the samples. It returns how many there were. While
+// the learner runs it should be called every 20 ms: the rings then hold 7 million
+// samples a second and CPU, up to 32 CPUs.
 func (l *learner) drain(fn func(learn.Call)) (samples int) {
 	for _, r := range l.rings {
 		r.drain(func(kind uint32, body []byte) {
