@@ -2,7 +2,10 @@
 // is a value, so that each is compiled, and tested, everywhere.
 package arch
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Arch is what differs between architectures.
 type Arch struct {
@@ -31,6 +34,10 @@ type Arch struct {
 	// begins with, unpatched and patched, and how to compare them: see Patchable.
 	PatchSites []PatchSite
 
+	// LandsOn are the instructions, of 4 bytes, that a function may begin with
+	// which is called through a pointer. Empty: any.
+	LandsOn [][4]byte
+
 	// PerCPUPreemptCount tells that the preempt count is a per-CPU variable;
 	// elsewhere it is in the task's thread_info.
 	PerCPUPreemptCount bool
@@ -55,6 +62,15 @@ type Regs struct {
 type PatchSite struct {
 	Bytes, Mask []byte
 	IsBranch    bool // one of 5 bytes, the last four of which are an offset
+}
+
+// LandingPad tells whether a function that begins with code may be called through
+// pointers, on a kernel that checks it.
+func (a Arch) LandingPad(code []byte) bool {
+	if len(code) < 4 {
+		return false
+	}
+	return len(a.LandsOn) == 0 || slices.Contains(a.LandsOn, [4]byte(code))
 }
 
 // Patchable tells whether a function that begins with code may be one that
@@ -111,6 +127,7 @@ func AMD64() Arch {
 		Regs: Regs{Args: []int{112, 104, 96, 88, 72, 64}, Names: []string{"rdi", "rsi", "rdx", "rcx", "r8", "r9"},
 			Retval: 80, SP: 152, StackArgs: 8},
 		ProbeStacks: true,
+		LandsOn:     [][4]byte{{0xf3, 0x0f, 0x1e, 0xfa}}, // endbr64
 		PatchSites: []PatchSite{
 			{Bytes: []byte{0x0f, 0x1f, 0x44, 0x00, 0x00}, Mask: []byte{0xff, 0xff, 0xff, 0xff, 0xff}}, // nopl 0(%rax,%rax,1)
 			{Bytes: []byte{0xe8}, Mask: []byte{0xff}, IsBranch: true},                                 // call

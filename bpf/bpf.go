@@ -23,6 +23,7 @@ const (
 	ProgProbe   = "on_probe"
 	ProgFork    = "on_fork"
 	ProgFree    = "on_free"
+	ProgSeen    = "on_seen"
 	ProgWhoami  = "whoami"
 	ProgPeek    = "peek"
 

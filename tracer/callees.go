@@ -20,6 +20,8 @@ type Callees struct {
 	code      bool       // what code tells counts, not only what was seen
 	seen      []seenCall // not in calls yet
 	have      map[seenCall]bool
+	pointed   []uint64    // functions that are watched
+	below     map[int]int // those that were called, at which depth: not in calls yet
 }
 
 type seenCall struct{ from, to uint64 }
@@ -93,6 +95,44 @@ func (c *Callees) settle() {
 		c.calls.Saw(call.from, call.to)
 	}
 	c.seen = c.seen[:0]
+	for number, depth := range c.below {
+		c.calls.SawBelow(c.pointed[number], depth)
+	}
+	clear(c.below)
+}
+
+// pointedFunctions returns the functions that are called through pointers and are
+// not known to be called: those to be watched.
+func (c *Callees) pointedFunctions() []uint64 {
+	a := c.session.kernel.Arch
+	denied := plan.DenyList()
+	c.pointed = c.pointed[:0]
+	for _, addr := range c.calls.Pointed(a.LandingPad) {
+		if c.known[addr] || !c.patchable(addr) || len(c.pointed) == maxPointed {
+			continue
+		}
+		if name := c.name(addr); denied[name] != "" || isEnd(name) || !c.selection.Wants(name) {
+			continue
+		}
+		c.pointed = append(c.pointed, addr)
+	}
+	return c.pointed
+}
+
+// sawPointed takes the number of a watched function that was called with so many
+// nodes under way. True: that is new. It may run beside Next.
+func (c *Callees) sawPointed(number uint64, depth int) bool {
+	if number >= uint64(len(c.pointed)) {
+		return false
+	}
+	if have, ok := c.below[int(number)]; ok && have <= depth {
+		return false
+	}
+	if c.below == nil {
+		c.below = make(map[int]int)
+	}
+	c.below[int(number)] = depth
+	return true
 }
 
 // Again makes Next return targets anew that it has returned.

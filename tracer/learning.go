@@ -5,76 +5,106 @@ import (
 	"fmt"
 	"time"
 
-	"fgtrace/tracer/learn"
 	"fgtrace/tracer/plan"
 )
 
-// Learning adds to a graph what its roots were seen to call, and no code tells:
-// calls through pointers, and where the kernel has no way of attaching to many
-// functions at once, all of them. Its methods are called by whoever drains the
-// session; what takes long runs beside them.
+// Learning adds to a graph what was seen to be called in its trees, and no code
+// tells: calls through pointers, and where the kernel has no way of attaching to
+// many functions at once, all of them. Its methods are called by whoever drains
+// the session; what takes long runs beside them.
 type Learning struct {
 	session *Session
 	callees *Callees
-	windows *learn.Windows
-	learner *learner // nil: not open
-	pairs   []learn.Pair
+	isMass  bool
+	watcher watcher // nil: not watching
 	state   learningState
 	begun   time.Time
+	rounds  int
 
-	news      int // pairs that were new since the last extension
+	news      int // what was new since the last extension
 	quiet     int // root calls in a row that taught nothing
-	since     time.Time
-	calls     int // root calls that were seen
+	lastNews  time.Time
+	calls     int // root calls that were watched
 	functions int // that were added
 
-	work   chan work // what is under way beside; nil: nothing
-	grown  chan struct{}
-	closed error
+	early []earlyCall // that were seen before the watcher was ready
+
+	work  chan work // what is under way beside; nil: nothing
+	grown chan struct{}
+	err   error // why nothing could be learned
+}
+
+type earlyCall struct {
+	number uint64
+	depth  int
+}
+
+// watcher sees functions be called that are not traced.
+type watcher interface {
+	// poll takes what was seen.
+	poll()
+	// root takes a call of a root that has returned, and tells how much was new
+	// that it called; seen: it was watched at all.
+	root(tid uint32, cpu int, entry, exit uint64) (news int, seen bool)
+	close() error
 }
 
 type learningState uint8
 
 const (
 	learningWaits learningState = iota // until Begin
-	learningOpens                      // the kernel patches its functions
+	learningOpens                      // the watcher is made
 	learningOn                         // calls are watched
-	learningEnds                       // the kernel restores its functions
+	learningAdds                       // functions are attached
 	learningIsOver
 )
 
 // work is what came of something that ran beside.
 type work struct {
-	learner *learner
-	targets []*plan.Target // found: grow, then go on
+	watcher watcher
+	targets []*plan.Target // found: the output is to know them
 	done    bool
 	err     error
 }
 
 const (
-	// learningQuiet is how many root calls teach nothing before learning ends.
-	learningQuiet = 8
-	// learningBatch is how long news are collected before functions are attached.
+	// learningQuiet is how many root calls teach nothing, one after the other,
+	// before learning ends, and for how long.
+	learningQuiet     = 8
+	learningQuietTime = 2 * time.Second
+	// learningBatch is how long nothing is new before functions are attached.
 	learningBatch = 300 * time.Millisecond
-	// learningLimit bounds the time in which every function of the kernel is
-	// watched.
-	learningLimit = 30 * time.Second
+	// learningLimit bounds the time in which functions are watched that are not
+	// traced.
+	learningLimit = time.Minute
+	// learningRounds bounds how often that begins where it has to end before
+	// functions can be attached.
+	learningRounds = 4
 )
 
-// NewLearning prepares to learn.
-func NewLearning(s *Session, c *Callees) *Learning {
-	return &Learning{session: s, callees: c, windows: learn.NewWindows(learn.DefaultCalls)}
+// NewLearning prepares to learn. Where the kernel attaches to many functions at
+// once, calls through pointers are all that is to be learned.
+func NewLearning(s *Session, c *Callees, isMass bool) *Learning {
+	return &Learning{session: s, callees: c, isMass: isMass}
 }
 
 // Begin begins to watch. It is over at once where the kernel can't.
 func (l *Learning) Begin() {
-	l.state, l.begun = learningOpens, time.Now()
+	now := time.Now()
+	if l.rounds == 0 {
+		l.begun = now
+	}
+	l.rounds++
+	l.state, l.lastNews, l.quiet = learningOpens, now, 0
 	l.beside(func(out chan<- work) {
-		opened, err := newLearner()
-		if err == nil {
-			err = opened.start()
+		var w work
+		if l.isMass {
+			w.watcher, w.err = newPointedWatcher(l.session, l.callees)
+		} else {
+			w.watcher, w.err = newCallWatcher(l.callees)
 		}
-		out <- work{learner: opened, done: true, err: err}
+		w.done = true
+		out <- w
 	})
 }
 
@@ -88,10 +118,8 @@ func (l *Learning) beside(run func(out chan<- work)) {
 func (l *Learning) Waits() bool { return l.state == learningWaits }
 func (l *Learning) Over() bool  { return l.state == learningIsOver }
 
-// Watches tells whether root calls teach something now.
-func (l *Learning) Watches() bool { return l.state == learningOn }
-
-// Count returns how many root calls were seen, and how many functions were added.
+// Count returns how many root calls were watched, and how many functions were
+// added.
 func (l *Learning) Count() (calls, functions int) { return l.calls, l.functions }
 
 // Root takes a call of a root that has returned: its task, CPU, and times in ns,
@@ -100,37 +128,37 @@ func (l *Learning) Root(tid uint32, cpu int, entry, exit uint64) {
 	if l.state != learningOn {
 		return
 	}
-	l.drain()
-	pairs, whole := l.windows.Root(tid, cpu, entry, exit, l.pairs[:0])
-	l.pairs = pairs
-	if len(pairs) == 0 {
-		return // before watching had begun
+	news, seen := l.watcher.root(tid, cpu, entry, exit)
+	if !seen {
+		return
 	}
 	l.calls++
-	fresh := 0
-	for _, p := range pairs {
-		if l.callees.saw(p.Parent, p.IP) {
-			fresh++
-		}
+	l.quiet++
+	l.add(news)
+}
+
+// Seen takes a watched function that was called with so many nodes under way.
+func (l *Learning) Seen(number uint64, depth int) {
+	if l.state == learningOpens {
+		l.early = append(l.early, earlyCall{number, depth})
+		return
 	}
-	switch {
-	case fresh > 0:
-		if l.news == 0 {
-			l.since = time.Now()
-		}
-		l.news += fresh
-		l.quiet = 0
-	case whole:
-		l.quiet++
+	if l.callees.sawPointed(number, depth) {
+		l.add(1)
 	}
 }
 
-func (l *Learning) drain() { l.learner.drain(l.windows.Note) }
+func (l *Learning) add(news int) {
+	if news > 0 {
+		l.news += news
+		l.quiet, l.lastNews = 0, time.Now()
+	}
+}
 
-// Poll goes on. It returns targets that the output has to know before Go.
+// Poll goes on. The output has to know the targets that it returns, before Go.
 func (l *Learning) Poll() (targets []*plan.Target, err error) {
 	if l.state == learningOn {
-		l.drain()
+		l.watcher.poll()
 	}
 	if l.work != nil {
 		select {
@@ -139,33 +167,42 @@ func (l *Learning) Poll() (targets []*plan.Target, err error) {
 				return w.targets, nil
 			}
 			l.work = nil
-			if err := l.finish(w); err != nil {
-				return nil, err
-			}
+			return nil, l.finish(w)
 		default:
+			return nil, nil
 		}
-		return nil, nil
 	}
 	if l.state != learningOn {
 		return nil, nil
 	}
+	still := time.Since(l.lastNews)
 	switch {
-	case l.news > 0 && time.Since(l.since) >= learningBatch:
+	case l.news > 0 && still >= learningBatch && (l.isMass || l.quiet > 0):
 		l.extend()
-	case l.news == 0 && l.quiet >= learningQuiet, time.Since(l.begun) > learningLimit:
+	case l.news == 0 && l.quiet >= learningQuiet && still >= learningQuietTime, time.Since(l.begun) > learningLimit:
 		l.end()
 	}
 	return nil, nil
 }
 
-// extend attaches to what has become known.
+// extend attaches to what has become known. Where every function is watched that
+// is ten times slower than otherwise, so watching ends before.
 func (l *Learning) extend() {
 	l.news = 0
 	l.callees.settle()
 	l.grown = make(chan struct{})
+	l.state = learningAdds
+	watching := l.watcher
+	if !l.isMass {
+		l.watcher = nil
+	}
 	l.beside(func(out chan<- work) {
-		targets, err := l.callees.Next()
-		if err == nil && len(targets) > 0 {
+		var err error
+		if !l.isMass {
+			err = watching.close()
+		}
+		targets, nextErr := l.callees.Next()
+		if err = errors.Join(err, nextErr); err == nil && len(targets) > 0 {
 			out <- work{targets: targets}
 			<-l.grown
 			err = l.session.Extend(targets)
@@ -181,23 +218,36 @@ func (l *Learning) finish(w work) error {
 	switch l.state {
 	case learningOpens:
 		if w.err != nil {
-			l.state, l.closed = learningIsOver, w.err
+			l.state, l.err = learningIsOver, w.err
 			return nil
 		}
-		l.learner, l.state = w.learner, learningOn
-	case learningEnds:
-		l.state = learningIsOver
-	default:
+		l.watcher, l.state = w.watcher, learningOn
+		l.lastNews = time.Now()
+		for _, e := range l.early {
+			l.Seen(e.number, e.depth)
+		}
+		l.early = nil
+	case learningAdds:
 		l.functions += len(w.targets)
+		l.lastNews, l.state = time.Now(), learningOn
+		if l.watcher != nil {
+			break
+		}
+		if len(w.targets) > 0 && l.rounds < learningRounds {
+			l.Begin()
+		} else {
+			l.state = learningIsOver
+		}
 	}
 	return w.err
 }
 
 // end stops watching.
 func (l *Learning) end() {
-	l.state = learningEnds
-	ended := l.learner
-	l.beside(func(out chan<- work) { out <- work{done: true, err: ended.close()} })
+	l.state = learningIsOver
+	watching := l.watcher
+	l.watcher = nil
+	l.beside(func(out chan<- work) { out <- work{done: true, err: watching.close()} })
 }
 
 // Close ends learning, and waits for what is under way.
@@ -205,25 +255,29 @@ func (l *Learning) Close() error {
 	var errs []error
 	for l.work != nil {
 		w := <-l.work
-		if !w.done {
-			errs = append(errs, errors.New("extend graph: the output does not know the functions")) // Poll was given none
+		if !w.done { // it is too late for these
+			errs = append(errs, errUnknownToOutput)
 			close(l.grown)
 			continue
 		}
 		l.work = nil
+		l.rounds = learningRounds
 		errs = append(errs, l.finish(w))
 	}
-	if l.state == learningOn {
-		l.state = learningIsOver
-		errs = append(errs, l.learner.close())
+	if l.watcher != nil {
+		errs = append(errs, l.watcher.close())
+		l.watcher = nil
 	}
+	l.state = learningIsOver
 	return errors.Join(errs...)
 }
 
+var errUnknownToOutput = errors.New("extend graph: the output does not know the functions")
+
 // Err tells why nothing could be learned.
 func (l *Learning) Err() error {
-	if l.closed == nil {
+	if l.err == nil {
 		return nil
 	}
-	return fmt.Errorf("learn calls through pointers: %w", l.closed)
+	return fmt.Errorf("watch calls: %w", l.err)
 }

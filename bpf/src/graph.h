@@ -420,4 +420,35 @@ out:
 	tree->busy = 0;
 }
 
+/* How many nodes were under way, at least, when a watched function was called. */
+u8 seen[MAX_SEEN];
+
+/* A call of a watched function: it is told of once, or again if less deep. */
+INLINE void watched(u64 number)
+{
+	u32 at = find_tree(bpf_get_current_task());
+	struct tree *tree;
+	struct record *r;
+	u64 depth;
+
+	if (at == NO_TREE)
+		return;
+	tree = tree_at(at);
+	if (!tree || tree->busy)
+		return;
+	depth = tree->depth;
+	number &= MAX_SEEN - 1;
+	if (!depth || depth >= CONFIG(CONFIG_NODES) || (seen[number] && seen[number] <= depth))
+		return;
+	r = bpf_ringbuf_reserve(&events, sizeof(*r), 0);
+	if (!r)
+		return; /* the next call is told of */
+	seen[number] = depth;
+	__builtin_memset(r, 0, sizeof(*r));
+	r->frame = number;
+	r->target = depth;
+	r->kind = KIND_SEEN;
+	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+}
+
 #endif

@@ -619,6 +619,15 @@ int on_probe(void *ctx)
 	return 0;
 }
 
+/* Entries of functions that are not traced, whose numbers are their cookies. */
+SEC("kprobe.multi")
+int on_seen(void *ctx)
+{
+	if (control.gate)
+		watched(bpf_get_attach_cookie(ctx));
+	return 0;
+}
+
 /* sched_process_free(task): its tree, if there is one, won't be closed any more. */
 SEC("raw_tp/sched_process_free")
 int on_free(u64 *ctx)

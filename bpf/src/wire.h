@@ -29,6 +29,7 @@ enum limit {
 	TREE_WAYS = 1 << TREE_WAY_BITS,       /* with so many in each */
 	NODE_TREE_SHIFT = 40, /* a node's ID is a number in its tree, and from here on the tree's + 1 */
 	STACK_BITS = 14,   /* kernel stacks are aligned to 2^14 bytes, and at least as large */
+	MAX_SEEN = 1 << 16, /* functions that are watched for calls in trees */
 	PEEK_SIZE = 16384,  /* bytes of kernel memory that are read at a time */
 	CONFIG_MARK = 0x5ca1ab1e00000000ULL, /* see enum config */
 	CONFIG_RETVAL_WORD = 0xf00, /* stands for the number of argument words in a load from ctx */
@@ -53,6 +54,7 @@ enum kind {
 	KIND_OPEN = 4,    /* a call that has begun, and whose children come next */
 	KIND_STRINGS = 5, /* what strings a call was given */
 	KIND_NODE = 6,
+	KIND_SEEN = 7,    /* a function that is not traced was called in a tree */
 };
 
 enum flag {
@@ -66,7 +68,9 @@ enum flag {
  * for, u64 frames[MAX_FRAMES] of which the first `frames` are filled. An exit
  * goes on with struct result; a call with that, and then with what an entry has.
  * Those of a function graph go on with struct place, then: an open node with its
- * words, strings with the strings, a node with struct result and its words.
+ * words, strings with the strings, a node with struct result and its words. Seen
+ * is a struct record only: the number of the function is its frame, the nodes that
+ * are under way are its target.
  */
 struct record {
 	u64 time;     /* ns, CLOCK_MONOTONIC: of a call's entry; entry: as late as can be, exit: as early */

@@ -129,6 +129,7 @@ const (
 	KindOpen    = 4
 	KindStrings = 5
 	KindNode    = 6
+	KindSeen    = 7
 )
 
 const (
@@ -194,6 +195,7 @@ const (
 	TreeWays         = 4
 	NodeTreeShift    = 40
 	StackBits        = 14
+	MaxSeen          = 65536
 	PeekSize         = 16384
 	ConfigMark       = 6674804268077154304
 	ConfigRetvalWord = 3840

@@ -53,12 +53,13 @@ func newGraph(o *options, session *tracer.Session, symbols *tracer.Symbols, stde
 	if err != nil {
 		return nil, err
 	}
-	g := &graph{options: o, session: session, callees: callees, stderr: stderr, learning: tracer.NewLearning(session, callees)}
+	g := &graph{options: o, session: session, callees: callees, stderr: stderr}
 	if o.backend != tracer.BackendLinks {
 		if g.isMass, err = session.ExtendMass(targets); err != nil {
 			return nil, err
 		}
 	}
+	g.learning = tracer.NewLearning(session, callees, g.isMass)
 	switch {
 	case g.isMass:
 	case o.noLearn:

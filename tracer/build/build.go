@@ -157,6 +157,12 @@ func (o Options) GroupConstants(g Group, regs arch.Regs) Constants {
 	return c
 }
 
+// SeenConstants returns the constants of the program that watches functions which
+// are not traced.
+func (o Options) SeenConstants() Constants {
+	return Constants{wire.ConfigNodes: uint64(o.Graph.Nodes)}
+}
+
 // Cookie returns what a group's program is told of the target that it runs for.
 func Cookie(index int, t *plan.Target) uint64 {
 	return uint64(index) | uint64(t.Words)<<wire.CookieWordsShift

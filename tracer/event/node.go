@@ -13,7 +13,18 @@ const (
 	Open    Kind = wire.KindOpen
 	Strings Kind = wire.KindStrings
 	Node    Kind = wire.KindNode
+	Seen    Kind = wire.KindSeen
 )
+
+// SeenCall reads a record of kind Seen: the number of a watched function, and how
+// many nodes of a tree were under way when it was called.
+func SeenCall(raw []byte) (number uint64, depth int, err error) {
+	if len(raw) < wire.RecordSize {
+		return 0, 0, fmt.Errorf("decode call that was seen: %d bytes of %d", len(raw), wire.RecordSize)
+	}
+	h := (*header)(raw)
+	return h.frame(), int(h.target()), nil
+}
 
 // NodeShape is the layout of the records that a program of a function graph
 // writes. All of them have room for as many words as any function has, since a

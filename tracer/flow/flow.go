@@ -33,6 +33,7 @@ type Flow struct {
 	events    uint64
 	running   uint64
 	root      func(*calls.Call)
+	seen      func(number uint64, depth int)
 	undecoded []uint64 // by target; the last is for records that name none
 }
 
@@ -47,6 +48,9 @@ type Options struct {
 	Renderer render.Renderer
 	Graph    bool              // calls are nodes of a function graph
 	Root     func(*calls.Call) // is given the roots of a graph that have ended; may be nil
+	// Seen is given the numbers of watched functions that were called in a tree,
+	// and how many nodes were under way then; may be nil.
+	Seen func(number uint64, depth int)
 }
 
 // New returns a flow.
@@ -62,7 +66,7 @@ func New(o Options) *Flow {
 	if o.Graph {
 		f.nodes = &calls.Nodes{}
 		f.nodes.Grow(o.Shapes)
-		f.root = o.Root
+		f.root, f.seen = o.Root, o.Seen
 	}
 	if o.Stacks != nil {
 		f.chains = newChains(o.Stacks)

@@ -9,6 +9,12 @@ import (
 
 // node takes a record of a function graph.
 func (f *Flow) node(raw []byte) bool {
+	if event.KindOf(raw) == event.Seen {
+		if number, depth, err := event.SeenCall(raw); err == nil && f.seen != nil {
+			f.seen(number, depth)
+		}
+		return true
+	}
 	p := &f.place
 	if p.View(raw, len(f.targets)) != nil {
 		f.undecoded[len(f.targets)]++

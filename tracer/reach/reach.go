@@ -27,6 +27,7 @@ type Calls struct {
 	funcs  map[uint64]*function
 	pages  map[uint64][]byte
 	tables map[uint64][]uint64
+	below  map[uint64]int // functions that were seen so many levels below a root
 }
 
 // function is one function and what it may call.
@@ -42,7 +43,7 @@ type function struct {
 func New(k Kernel) *Calls {
 	return &Calls{
 		kernel: k, lowest: k.Symbols.lowest(), funcs: make(map[uint64]*function),
-		pages: make(map[uint64][]byte), tables: make(map[uint64][]uint64),
+		pages: make(map[uint64][]byte), tables: make(map[uint64][]uint64), below: make(map[uint64]int),
 	}
 }
 
@@ -60,6 +61,13 @@ func (c *Calls) Saw(caller, callee uint64) bool {
 	}
 	f.seen = append(f.seen, callee)
 	return true
+}
+
+// SawBelow notes that a function was called so many levels below a root, or more.
+func (c *Calls) SawBelow(addr uint64, depth int) {
+	if have, ok := c.below[addr]; !ok || depth < have {
+		c.below[addr] = depth
+	}
 }
 
 func (c *Calls) function(addr uint64) *function {
@@ -88,8 +96,15 @@ func (c *Calls) Within(roots []uint64, depth int, code bool) []Reached {
 	var reached []Reached
 	depths := make(map[uint64]bool)
 	level := roots
-	for d := 1; d <= depth && len(level) > 0; d++ {
+	for d := 1; d <= depth; d++ {
 		var next []uint64
+		for addr, at := range c.below {
+			if at == d && !depths[addr] {
+				depths[addr] = true
+				reached = append(reached, Reached{addr, d})
+				next = append(next, addr)
+			}
+		}
 		for _, from := range level {
 			if d > 1 && c.kernel.Leaf(from) {
 				continue
@@ -242,3 +257,20 @@ func (c *Calls) read(start, end uint64) ([]byte, bool) {
 	}
 	return out, true
 }
+
+// Pointed returns the functions whose first bytes tell that they are called through
+// pointers: they begin with an instruction that such calls land on.
+func (c *Calls) Pointed(landsOn func(code []byte) bool) []uint64 {
+	var found []uint64
+	for i, s := range c.kernel.Symbols.symbols {
+		if !s.code || i+1 >= len(c.kernel.Symbols.symbols) || c.kernel.Symbols.symbols[i+1].addr-s.addr < leastFunction {
+			continue
+		}
+		if code, ok := c.read(s.addr, s.addr+leastFunction); ok && landsOn(code) {
+			found = append(found, s.addr)
+		}
+	}
+	return found
+}
+
+const leastFunction = 16 // bytes that are looked at

@@ -1,0 +1,116 @@
+package tracer
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"fgtrace/bpf"
+	"fgtrace/bpf/wire"
+	"fgtrace/internal/bpfsys"
+	"fgtrace/tracer/learn"
+)
+
+// callWatcher sees all calls of all functions, and which of them were made during
+// a root's.
+type callWatcher struct {
+	callees *Callees
+	learner *learner
+	windows *learn.Windows
+	pairs   []learn.Pair
+}
+
+func newCallWatcher(c *Callees) (*callWatcher, error) {
+	l, err := newLearner()
+	if err != nil {
+		return nil, err
+	}
+	if err := l.start(); err != nil {
+		l.close()
+		return nil, err
+	}
+	return &callWatcher{callees: c, learner: l, windows: learn.NewWindows(learn.DefaultCalls)}, nil
+}
+
+func (w *callWatcher) poll() { w.learner.drain(w.windows.Note) }
+
+func (w *callWatcher) root(tid uint32, cpu int, entry, exit uint64) (news int, seen bool) {
+	w.poll()
+	w.pairs, _ = w.windows.Root(tid, cpu, entry, exit, w.pairs[:0])
+	for _, p := range w.pairs {
+		if w.callees.saw(p.Parent, p.IP) {
+			news++
+		}
+	}
+	return news, len(w.pairs) > 0
+}
+
+func (w *callWatcher) close() error { return w.learner.close() }
+
+// pointedWatcher has a probe on all functions that are called through pointers and
+// are not traced. What it sees comes as records of kind Seen.
+type pointedWatcher struct {
+	prog  *ebpf.Program
+	links []int
+}
+
+func newPointedWatcher(s *Session, c *Callees) (*pointedWatcher, error) {
+	insns, err := s.programs.instructions(bpf.ProgSeen, s.build.SeenConstants())
+	if err != nil {
+		return nil, err
+	}
+	fd, err := bpfsys.Load(bpfsys.Program{
+		Name: bpf.ProgSeen, Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceKprobeMulti, Insns: insns,
+	})
+	if err != nil {
+		return nil, explain(fmt.Errorf("load program %s: %w", bpf.ProgSeen, err))
+	}
+	w := &pointedWatcher{}
+	if w.prog, err = ebpf.NewProgramFromFD(fd); err != nil {
+		return nil, fmt.Errorf("load program %s: %w", bpf.ProgSeen, err)
+	}
+	addrs := c.pointedFunctions()
+	numbers := make([]uint64, len(addrs))
+	for i := range numbers {
+		numbers[i] = uint64(i)
+	}
+	w.attach(addrs, numbers, new(int))
+	if len(w.links) == 0 {
+		w.close()
+		return nil, fmt.Errorf("attach by kprobe.multi: the kernel refuses it")
+	}
+	return w, nil
+}
+
+// attach attaches to functions, in halves where the kernel refuses one of them.
+func (w *pointedWatcher) attach(addrs, numbers []uint64, refusals *int) {
+	const tooMany = 64
+	if len(addrs) == 0 || *refusals > tooMany {
+		return
+	}
+	link, err := bpfsys.AttachKprobeMulti(w.prog.FD(), ebpf.AttachTraceKprobeMulti, addrs, numbers)
+	if err == nil {
+		w.links = append(w.links, link)
+		return
+	}
+	*refusals++
+	if half := len(addrs) / 2; half > 0 {
+		w.attach(addrs[:half], numbers[:half], refusals)
+		w.attach(addrs[half:], numbers[half:], refusals)
+	}
+}
+
+func (w *pointedWatcher) poll() {}
+
+func (w *pointedWatcher) root(uint32, int, uint64, uint64) (news int, seen bool) { return 0, true }
+
+func (w *pointedWatcher) close() error {
+	for _, link := range w.links {
+		unix.Close(link)
+	}
+	return w.prog.Close()
+}
+
+// maxPointed is how many functions a pointedWatcher can tell apart.
+const maxPointed = wire.MaxSeen
