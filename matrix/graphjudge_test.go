@@ -1,0 +1,248 @@
+package matrix
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// judge knows the kernel's own graphs of one function. A work makes calls of it
+// in rounds, each a call of each kind.
+//
+// What all runs have in common must be there: under the same parents and in the
+// same order. What the runs show in common at one place of the graph and not at
+// another must not be there. Interrupts, and a switch of tasks at their end, make
+// runs differ from each other.
+type judge struct {
+	kinds    []truthKind
+	known    *place          // of all kinds and runs
+	expected map[string]bool // functions that all runs have in common, of some kind
+	between  map[string]bool // functions that come between: with interrupts and the like
+}
+
+type truthKind struct {
+	shared *node // common to all runs
+	seen   *node // in any of them
+}
+
+// place is a path of functions from the root.
+type place struct {
+	cut   bool
+	below map[string]*place
+}
+
+func newPlace() *place { return &place{below: map[string]*place{}} }
+
+func (p *place) add(n *node) {
+	p.cut = p.cut || n.cut
+	for _, c := range n.Children {
+		if p.below[c.Func] == nil {
+			p.below[c.Func] = newPlace()
+		}
+		p.below[c.Func].add(c)
+	}
+}
+
+// interruptions are functions that only an interrupt's way in and out calls, and
+// that the scheduler calls first of all.
+var interruptions = []string{
+	"irq_enter", "irq_enter_rcu", "irq_exit", "irq_exit_rcu", "idle_cpu", "rcu_irq_enter", "rcu_irq_exit",
+	"raw_irqentry_exit_cond_resched", "irqentry_exit_cond_resched", "preempt_schedule_irq", "rcu_note_context_switch",
+}
+
+// newJudge takes runs' calls in order; the last round of each run counts, and
+// what is only in others may be there. The trees are those of without.
+func newJudge(runs [][]*node, kinds int) (*judge, error) {
+	j := &judge{known: newPlace(), expected: map[string]bool{}, between: map[string]bool{}}
+	all := map[string]bool{}
+	for _, run := range runs {
+		if len(run) == 0 || len(run)%kinds != 0 || len(run) != len(runs[0]) {
+			return nil, fmt.Errorf("a run has %d calls, the first %d, of %d kinds", len(run), len(runs[0]), kinds)
+		}
+		for _, n := range run {
+			j.known.add(n)
+			n.names(all)
+		}
+	}
+	for kind := range kinds {
+		var calls []*node
+		least := 0
+		for _, run := range runs {
+			n := run[len(run)-kinds+kind]
+			calls = append(calls, n)
+			if size := n.size(); least == 0 || size < least {
+				least = size
+			}
+		}
+		k := truthKind{shared: common(calls...), seen: united(calls...)}
+		if shared := k.shared.size(); shared < 5 || shared*4 < least*3 {
+			return nil, fmt.Errorf("kind %d: the runs have only %d calls in common, the shortest has %d: %s", kind, shared, least, spell(calls...))
+		}
+		k.shared.names(j.expected)
+		j.kinds = append(j.kinds, k)
+	}
+	for name := range all {
+		j.between[name] = !j.expected[name]
+	}
+	for _, name := range interruptions {
+		j.between[name] = true
+	}
+	return j, nil
+}
+
+// verdict is what is to be said of graphs.
+type verdict struct {
+	want, found  int
+	missing      map[string]int // by path
+	wrong        map[string]int
+	shown, limit int // calls, and the most that there may be
+}
+
+// of judges calls in order, as newJudge takes them.
+func (j *judge) of(calls []*node) verdict {
+	v := verdict{missing: map[string]int{}, wrong: map[string]int{}}
+	for i, n := range calls {
+		kind := j.kinds[i%len(j.kinds)]
+		v.want += kind.shared.size()
+		v.limit += kind.seen.size()
+		v.find(newOverlay(), kind.shared, n, n.Func)
+		v.shown++
+		j.place(&v, n, j.known, n.Func)
+	}
+	v.limit += v.limit / 5
+	return v
+}
+
+// find counts what of a call of the truth is there.
+func (v *verdict) find(o overlay, truth, n *node, path string) {
+	v.found++
+	for _, p := range o.pairs(truth, n) {
+		switch {
+		case p.a == nil:
+		case p.b == nil:
+			v.miss(p.a, path)
+		default:
+			v.find(o, p.a, p.b, path+" > "+p.a.Func)
+		}
+	}
+}
+
+func (v *verdict) miss(n *node, path string) {
+	path += " > " + n.Func
+	v.missing[path]++
+	for _, c := range n.Children {
+		v.miss(c, path)
+	}
+}
+
+// place finds calls that are under a wrong parent. Below what the kernel never
+// showed, and beyond the depth that it shows, nothing is known.
+func (j *judge) place(v *verdict, n *node, at *place, path string) {
+	interrupted := n.interrupted
+	for _, c := range n.Children {
+		interrupted = interrupted || at.below[c.Func] == nil && j.between[c.Func]
+	}
+	for _, c := range n.Children {
+		switch next := at.below[c.Func]; {
+		case next != nil:
+			v.shown++
+			j.place(v, c, next, path+" > "+c.Func)
+		case at.cut || interrupted:
+		case j.expected[c.Func]:
+			v.wrong[path+" > "+c.Func]++
+		default:
+			v.shown += c.size()
+		}
+	}
+}
+
+// perfect tells whether more calls can't make it better.
+func (v verdict) perfect() bool { return v.found == v.want && v.err() == nil }
+
+// err says what is wrong: at least 99 % must be there.
+func (v verdict) err() error {
+	var errs []error
+	if v.want == 0 || v.found*100 < v.want*99 {
+		errs = append(errs, fmt.Errorf("%d calls of %d are there; missing:%s", v.found, v.want, list(v.missing)))
+	}
+	if len(v.wrong) > 0 {
+		errs = append(errs, fmt.Errorf("under a wrong parent:%s", list(v.wrong)))
+	}
+	if v.shown > v.limit {
+		errs = append(errs, fmt.Errorf("%d calls are shown, the kernel's own graphs make %d at most", v.shown, v.limit))
+	}
+	return errors.Join(errs...)
+}
+
+// list lists paths with their counts.
+func list(paths map[string]int) string {
+	const most = 40
+	var b strings.Builder
+	for i, path := range slices.Sorted(maps.Keys(paths)) {
+		if i == most {
+			fmt.Fprintf(&b, "\n  and %d more", len(paths)-most)
+			break
+		}
+		fmt.Fprintf(&b, "\n%4dx %s", paths[path], path)
+	}
+	return b.String()
+}
+
+// TestJudge judges graphs of one kind. x is on the deny list; i comes with
+// interrupts; the kernel's graph ends at depth 3.
+func TestJudge(t *testing.T) {
+	skip := map[string]bool{"x": true}
+	prepare := func(text string) *node { return tree(text).without(skip, 3) }
+	runs := [][]*node{
+		{prepare("a(b(c(d e)) f(x(g)) h(b) k(x(c(m))))")},
+		{prepare("a(b(c(d e)) i(b) f(x(g)) h(b) k(x(c)))")},
+		{prepare("a(b(c(d e) i) f(x(g)) h(b l) k(x(c)))")},
+	}
+	j, err := newJudge(runs, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := spell(j.kinds[0].shared), "a(b(c(d e)) f(g) h(b) k(c))"; got != want {
+		t.Fatalf("the runs share %s, want %s", got, want)
+	}
+	for _, test := range []struct {
+		name, calls             string
+		missing, wrong, tooMany int
+	}{
+		{"same", "a(b(c(d e)) f(g) h(b) k(c))", 0, 0, 0},
+		{"missing", "a(b(c(d)) f(g) h(b) k(c))", 1, 0, 0},
+		{"missing with what is below", "a(b f(g) h(b) k(c))", 3, 0, 0},
+		{"other order", "a(b(c(e d)) f(g) h(b) k(c))", 1, 0, 0},
+		{"other parent", "a(b(c(d e)) f h(b g) k(c))", 1, 1, 0},
+		{"parent left out", "a(b(d e) f(g) h(b) k(c))", 3, 2, 0},
+		{"interrupted", "a(b(c(d e)) f(i g b) h(b) k(c))", 0, 0, 0},
+		{"as in one run", "a(b(c(d e)) f(g) h(b l) k(c))", 0, 0, 0},
+		{"deeper", "a(b(c(d(g) e)) f(g) h(b) k(c(m)))", 0, 0, 0},
+		{"strangers", "a(b(c(d e)) f(g) h(b) k(c) 1 2 3 4 5 6 7 8 9)", 0, 0, 1},
+	} {
+		n := tree(test.calls)
+		v := j.of([]*node{n})
+		if len(v.missing) != test.missing || v.want-v.found != test.missing || len(v.wrong) != test.wrong || (v.shown > v.limit) != (test.tooMany > 0) {
+			t.Errorf("%s: %+v", test.name, v)
+		}
+		if bad := test.missing+test.wrong+test.tooMany > 0; (v.err() != nil) != bad || v.perfect() == bad {
+			t.Errorf("%s: %v", test.name, v.err())
+		}
+	}
+	if v := j.of(nil); v.err() == nil {
+		t.Error("nothing is enough")
+	}
+	for name, bad := range map[string][][]*node{
+		"no call":           {{}, {}, {}},
+		"not a round":       {{tree("a(b c d e)")}, {tree("a(b c d e)"), tree("a(b c d e)")}},
+		"little in common":  {{tree("a(b c d e 1 2 3 4 5 6)")}, {tree("a(b c d e 6 7 8 9)")}},
+		"hardly any at all": {{tree("a(b)")}, {tree("a(b)")}},
+	} {
+		if _, err := newJudge(bad, 1); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
