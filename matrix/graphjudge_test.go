@@ -53,13 +53,13 @@ var interruptions = []string{
 	"raw_irqentry_exit_cond_resched", "irqentry_exit_cond_resched", "preempt_schedule_irq", "rcu_note_context_switch",
 }
 
-// newJudge takes runs' calls in order; the last round of each run counts, and
-// what is only in others may be there. The trees are those of without.
+// newJudge takes runs' calls in order. What is in the first round of a run may be
+// there, and need not; the others count. The trees are those of without.
 func newJudge(runs [][]*node, kinds int) (*judge, error) {
 	j := &judge{known: newPlace(), expected: map[string]bool{}, between: map[string]bool{}}
 	all := map[string]bool{}
 	for _, run := range runs {
-		if len(run) == 0 || len(run)%kinds != 0 || len(run) != len(runs[0]) {
+		if len(run) < 2*kinds || len(run)%kinds != 0 || len(run) != len(runs[0]) {
 			return nil, fmt.Errorf("a run has %d calls, the first %d, of %d kinds", len(run), len(runs[0]), kinds)
 		}
 		for _, n := range run {
@@ -69,17 +69,15 @@ func newJudge(runs [][]*node, kinds int) (*judge, error) {
 	}
 	for kind := range kinds {
 		var calls []*node
-		least := 0
 		for _, run := range runs {
-			n := run[len(run)-kinds+kind]
-			calls = append(calls, n)
-			if size := n.size(); least == 0 || size < least {
-				least = size
+			for i := kinds + kind; i < len(run); i += kinds {
+				calls = append(calls, run[i])
 			}
 		}
 		k := truthKind{shared: common(calls...), seen: united(calls...)}
-		if shared := k.shared.size(); shared < 5 || shared*4 < least*3 {
-			return nil, fmt.Errorf("kind %d: the runs have only %d calls in common, the shortest has %d: %s", kind, shared, least, spell(calls...))
+		least := slices.MinFunc(calls, func(a, b *node) int { return a.size() - b.size() })
+		if shared := k.shared.size(); shared < 5 || shared*2 < least.size() {
+			return nil, fmt.Errorf("kind %d: the runs have only %d calls in common: %s", kind, shared, spell(calls...))
 		}
 		k.shared.names(j.expected)
 		j.kinds = append(j.kinds, k)
@@ -196,10 +194,11 @@ func list(paths map[string]int) string {
 func TestJudge(t *testing.T) {
 	skip := map[string]bool{"x": true}
 	prepare := func(text string) *node { return tree(text).without(skip, 3) }
+	first := prepare("a(b(f))")
 	runs := [][]*node{
-		{prepare("a(b(c(d e)) f(x(g)) h(b) k(x(c(m))))")},
-		{prepare("a(b(c(d e)) i(b) f(x(g)) h(b) k(x(c)))")},
-		{prepare("a(b(c(d e) i) f(x(g)) h(b l) k(x(c)))")},
+		{first, prepare("a(b(c(d e)) f(x(g)) h(b) k(x(c(m))))")},
+		{first, prepare("a(b(c(d e)) i(b) f(x(g)) h(b) k(x(c)))")},
+		{first, prepare("a(b(c(d e) i) f(x(g)) h(b l) k(x(c)))")},
 	}
 	j, err := newJudge(runs, 1)
 	if err != nil {
@@ -220,6 +219,7 @@ func TestJudge(t *testing.T) {
 		{"parent left out", "a(b(d e) f(g) h(b) k(c))", 3, 2, 0},
 		{"interrupted", "a(b(c(d e)) f(i g b) h(b) k(c))", 0, 0, 0},
 		{"as in one run", "a(b(c(d e)) f(g) h(b l) k(c))", 0, 0, 0},
+		{"as in a first round", "a(b(c(d e) f) f(g) h(b) k(c))", 0, 0, 0},
 		{"deeper", "a(b(c(d(g) e)) f(g) h(b) k(c(m)))", 0, 0, 0},
 		{"strangers", "a(b(c(d e)) f(g) h(b) k(c) 1 2 3 4 5 6 7 8 9)", 0, 0, 1},
 	} {
@@ -235,11 +235,13 @@ func TestJudge(t *testing.T) {
 	if v := j.of(nil); v.err() == nil {
 		t.Error("nothing is enough")
 	}
+	some := tree("a(b c d e)")
 	for name, bad := range map[string][][]*node{
 		"no call":           {{}, {}, {}},
-		"not a round":       {{tree("a(b c d e)")}, {tree("a(b c d e)"), tree("a(b c d e)")}},
-		"little in common":  {{tree("a(b c d e 1 2 3 4 5 6)")}, {tree("a(b c d e 6 7 8 9)")}},
-		"hardly any at all": {{tree("a(b)")}, {tree("a(b)")}},
+		"first rounds":      {{some}, {some}},
+		"not a round":       {{some, some}, {some, some, some}},
+		"little in common":  {{some, tree("a(b c d e 1 2 3 4 5 6)")}, {some, tree("a(b c d e 7 8 9 0 x y)")}},
+		"hardly any at all": {{some, tree("a(b)")}, {some, tree("a(b)")}},
 	} {
 		if _, err := newJudge(bad, 1); err == nil {
 			t.Errorf("%s: no error", name)
