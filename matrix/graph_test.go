@@ -3,7 +3,6 @@ package matrix
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,6 +23,9 @@ func TestGuestGraph(t *testing.T) {
 	judges := map[string]*judge{}
 	for _, w := range graphWorks {
 		judges[w.root] = g.judgeOf(w, skip)
+		for _, k := range judges[w.root].kinds {
+			t.Logf("the kernel's own graphs share %d calls: %s", k.shared.size(), spell(k.shared))
+		}
 	}
 	g.stop()
 	for _, w := range graphWorks {
@@ -84,6 +86,9 @@ func compareGraph(t *testing.T, w graphWork, j *judge) {
 	o := trace.stop()
 	if err := v.err(); err != nil {
 		t.Errorf("%s, after %d rounds in %v: %v; %+v", w.root, made, took, err, o.End)
+	}
+	if _, err := shown.more(trace.printed()); err != nil {
+		t.Fatal(err)
 	}
 	if roots := len(shown.roots); roots < made*w.kinds {
 		t.Errorf("%d calls of %s, want %d; %+v", roots, w.root, made*w.kinds, o.End)
@@ -225,25 +230,4 @@ func TestGraphReader(t *testing.T) {
 			t.Errorf("%s: no error", name)
 		}
 	}
-}
-
-// TestGuestGraphTruth judges function_graph by itself: what it shows of a work
-// now, by what it showed before.
-func TestGuestGraphTruth(t *testing.T) {
-	inGuest(t)
-	if _, err := os.Stat(tracefs); err != nil {
-		t.Fatal(err)
-	}
-	skip := map[string]bool{"__traceiter_sched_switch": true, "__rcu_read_lock": true, "ip_route_output_flow": true}
-	g := startGrapher(t)
-	for _, w := range graphWorks {
-		t.Run(w.root, func(t *testing.T) {
-			g := &grapher{t: t}
-			j := g.judgeOf(w, skip)
-			for _, k := range j.kinds {
-				t.Logf("shared %d, seen %d: %s", k.shared.size(), k.seen.size(), spell(k.shared))
-			}
-		})
-	}
-	g.stop()
 }

@@ -10,7 +10,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 // graphDepth is how many levels below a function are judged. The function itself
@@ -121,64 +120,61 @@ func checkOverrun() error {
 }
 
 const (
-	graphRuns     = 3 // of function_graph
-	roundsPerRun  = 3
-	judgedRounds  = 3
-	truthAttempts = 3
+	graphRuns       = 3 // of function_graph, at least
+	graphRunsAtMost = 12
+	roundsPerRun    = 3
+	judgedRounds    = 3
 )
 
-// judgeOf has the kernel itself show a work, without the functions of a set. A
-// judge that finds fault with one more run of the kernel's is none.
+// judgeOf has the kernel itself show a work, without the functions of a set. It
+// takes more runs as long as the judge finds fault with one more of the kernel's.
 func (g *grapher) judgeOf(w graphWork, skip map[string]bool) *judge {
 	g.t.Helper()
 	r := startRounds(g.t, w)
 	defer r.end()
-	for attempt := 1; ; attempt++ {
-		var runs [][]*node
-		for i := range graphRuns {
-			runs = append(runs, g.run(w, r, skip, i))
+	var runs [][]*node
+	var fault error
+	for i := range graphRunsAtMost {
+		run := g.run(w, r, skip, i)
+		if len(runs) >= graphRuns {
+			j, err := newJudge(runs, w.kinds)
+			if err == nil {
+				err = j.of(run).err()
+			}
+			if err == nil {
+				return j
+			}
+			fault = err
 		}
-		j, err := newJudge(runs, w.kinds)
-		if err == nil {
-			err = j.of(g.run(w, r, skip, attempt)).err()
-		}
-		if err == nil {
-			return j
-		}
-		g.t.Logf("the kernel's own graphs of %s: %v", w.root, err)
-		if attempt == truthAttempts {
-			g.t.FailNow()
-		}
+		runs = append(runs, run)
 	}
+	g.t.Fatalf("after %d runs, the kernel's own graphs of %s still differ: %v", len(runs), w.root, fault)
+	return nil
 }
 
-// company has the CPU be idle beside a run, or be wanted now and then, or always:
-// what the scheduler does in a call that waits is then not the same in all.
-func company(i int) (leave func()) {
-	stop, stopped := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(stopped)
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			switch i % graphRuns {
-			case 0:
-				<-stop
-			case 1:
-				time.Sleep(time.Millisecond)
-			}
-		}
-	}()
-	return func() { close(stop); <-stopped }
+// company are programs beside a run: the CPU is idle otherwise, or wanted now and
+// then, or always. What the scheduler does in a call that waits is then not the
+// same in all runs.
+var company = [graphRuns]string{"", "while :; do usleep 3000; done", "while :; do :; done"}
+
+// keepCompany has one run until leave is called.
+func keepCompany(t *testing.T, i int) (leave func()) {
+	t.Helper()
+	script := company[i%graphRuns]
+	if script == "" {
+		return func() {}
+	}
+	r := startCommand(t, guestCommand("sh", "-c", script))
+	return func() {
+		_ = r.cmd.Process.Kill() // or it has ended, and wait says how
+		r.wait()
+	}
 }
 
 // run returns the calls that the kernel shows of a few rounds, the run's i-th.
 func (g *grapher) run(w graphWork, r *rounds, skip map[string]bool, i int) []*node {
 	g.t.Helper()
-	leave := company(i)
+	leave := keepCompany(g.t, i)
 	defer leave()
 	raw := g.during(w.root, func() { r.more(g.t, roundsPerRun) })
 	all, byThread, err := parseGraph(raw)

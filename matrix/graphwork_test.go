@@ -172,7 +172,7 @@ func openOpenRounds() (round func() error, end func(), err error) {
 
 // graphPace is the time from a round to the next: less than what makes a TCP
 // connection start anew.
-const graphPace = 100 * time.Millisecond
+const graphPace = 50 * time.Millisecond
 
 // rounds makes a work's rounds, from a thread called worker.
 type rounds struct {
