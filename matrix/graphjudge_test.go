@@ -18,7 +18,7 @@ import (
 // runs differ from each other; where they came between, more may be there.
 type judge struct {
 	kinds    []truthKind
-	known    *place          // of all kinds and runs
+	known    *place          // of all kinds and runs, without interrupts
 	expected map[string]bool // functions that all runs have in common, of some kind
 	between  map[string]bool // functions that come between: with interrupts and the like
 }
@@ -57,21 +57,9 @@ var interruptions = []string{
 // there, and need not; the others count. The trees are those of without.
 func newJudge(runs [][]*node, kinds int) (*judge, error) {
 	j := &judge{known: newPlace(), expected: map[string]bool{}, between: map[string]bool{}}
-	all := map[string]bool{}
-	for _, run := range runs {
-		if len(run) < 2*kinds || len(run)%kinds != 0 || len(run) != len(runs[0]) {
-			return nil, fmt.Errorf("a run has %d calls, the first %d, of %d kinds", len(run), len(runs[0]), kinds)
-		}
-		for _, n := range run {
-			j.known.add(n)
-			n.names(all)
-		}
-	}
-	samples := make([][]*node, kinds)
-	for _, run := range runs {
-		for i, n := range run[kinds:] {
-			samples[i%kinds] = append(samples[i%kinds], n)
-		}
+	samples, err := samplesOf(runs, kinds)
+	if err != nil {
+		return nil, err
 	}
 	for kind, calls := range samples {
 		k := truthKind{shared: common(calls...)}
@@ -82,11 +70,39 @@ func newJudge(runs [][]*node, kinds int) (*judge, error) {
 		k.shared.names(j.expected)
 		j.kinds = append(j.kinds, k)
 	}
-	for name := range all {
-		j.between[name] = !j.expected[name]
+	j.learn(runs, samples)
+	return j, nil
+}
+
+// samplesOf returns the calls that count, by kind.
+func samplesOf(runs [][]*node, kinds int) ([][]*node, error) {
+	samples := make([][]*node, kinds)
+	for _, run := range runs {
+		if len(run) < 2*kinds || len(run)%kinds != 0 || len(run) != len(runs[0]) {
+			return nil, fmt.Errorf("a run has %d calls, the first %d, of %d kinds", len(run), len(runs[0]), kinds)
+		}
+		for i, n := range run[kinds:] {
+			samples[i%kinds] = append(samples[i%kinds], n)
+		}
 	}
+	return samples, nil
+}
+
+// learn learns what may be there, too. Of the places, only what an interrupt
+// leaves behind for sure is left out: a call may take one of several ways.
+func (j *judge) learn(runs, samples [][]*node) {
+	all := map[string]bool{}
 	for _, name := range interruptions {
 		j.between[name] = true
+	}
+	for _, run := range runs {
+		for i, n := range run {
+			n.names(all)
+			j.known.add(j.calm(newOverlay(), j.kinds[i%len(j.kinds)].shared, n))
+		}
+	}
+	for name := range all {
+		j.between[name] = j.between[name] || !j.expected[name]
 	}
 	for kind, calls := range samples {
 		var calm []*node
@@ -95,7 +111,6 @@ func newJudge(runs [][]*node, kinds int) (*judge, error) {
 		}
 		j.kinds[kind].calm = united(calm...)
 	}
-	return j, nil
 }
 
 // calm is a call without what came between, nor what is beyond the depth that
