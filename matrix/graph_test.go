@@ -90,6 +90,9 @@ func compareGraph(t *testing.T, w graphWork, j *judge) {
 	if _, err := shown.more(trace.printed()); err != nil {
 		t.Fatal(err)
 	}
+	if len(shown.faults) > 0 {
+		t.Errorf("calls that can't be where they are shown:%s", list(shown.faults))
+	}
 	if roots := len(shown.roots); roots < made*w.kinds {
 		t.Errorf("%d calls of %s, want %d; %+v", roots, w.root, made*w.kinds, o.End)
 	}
@@ -121,6 +124,7 @@ type graphReader struct {
 	read     int                   // bytes
 	children map[uint64][]graphRow // by parent, that is not there yet
 	roots    []shownCall
+	faults   map[string]int // calls that can't be where they are shown, with an example
 }
 
 // graphRow is a node of the JSON output.
@@ -160,15 +164,15 @@ func (g *graphReader) more(text string) ([]shownCall, error) {
 
 func (g *graphReader) add(r graphRow) error {
 	if g.children == nil {
-		g.children = map[uint64][]graphRow{}
+		g.children, g.faults = map[uint64][]graphRow{}, map[string]int{}
 	}
 	r.node = &node{Func: r.Func, depth: r.Depth}
 	below := g.children[r.ID]
 	delete(g.children, r.ID)
 	slices.SortStableFunc(below, func(a, b graphRow) int { return int(int64(a.Time - b.Time)) })
 	for _, c := range below {
-		if err := r.holds(c); err != nil {
-			return err
+		if why := r.refuses(c); why != "" {
+			g.faults[fmt.Sprintf("%s > %s %s", r.Func, c.Func, why)]++
 		}
 		if c.Context == "hardirq" || c.Context == "nmi" {
 			r.node.interrupted = true // the kernel's graph leaves it out
@@ -188,13 +192,22 @@ func (g *graphReader) add(r graphRow) error {
 	return nil
 }
 
-// holds checks that a call is in another.
-func (r graphRow) holds(c graphRow) error {
-	late := r.End == "" && c.End == "" && c.Time+c.Duration > r.Time+r.Duration
-	if c.Depth != r.Depth+1 || c.TID != r.TID || c.Time < r.Time || late || c.Depth > graphDepth {
-		return fmt.Errorf("call %+v can't be in %+v", c, r)
+// refuses says why a call can't be in another.
+func (r graphRow) refuses(c graphRow) string {
+	ended := r.End == "" && c.End == ""
+	switch {
+	case c.Depth != r.Depth+1 || c.Depth > graphDepth:
+		return fmt.Sprintf("at depth %d", c.Depth)
+	case c.TID != r.TID:
+		return "in another thread"
+	case c.Time < r.Time:
+		return "begins before it"
+	case ended && c.Time > r.Time+r.Duration:
+		return "begins after its end"
+	case ended && c.Time+c.Duration > r.Time+r.Duration:
+		return "ends after its end"
 	}
-	return nil
+	return ""
 }
 
 func TestGraphReader(t *testing.T) {
@@ -211,7 +224,7 @@ func TestGraphReader(t *testing.T) {
 		t.Fatalf("%v, %v", calls, err)
 	}
 	calls, err := g.more(rows)
-	if err != nil || len(calls) != 1 || calls[0].tid != 7 || spell(calls[0].node) != "a(b(c) d)" {
+	if err != nil || len(g.faults) != 0 || len(calls) != 1 || calls[0].tid != 7 || spell(calls[0].node) != "a(b(c) d)" {
 		t.Fatalf("%v, %v", calls, err)
 	}
 	if a := calls[0].node; a.interrupted || !a.Children[1].interrupted {
@@ -219,6 +232,7 @@ func TestGraphReader(t *testing.T) {
 	}
 	for name, bad := range map[string][2]string{
 		"late":   {`"time_ns":14`, `"time_ns":17`},
+		"after":  {`"time_ns":14`, `"time_ns":18`},
 		"early":  {`"time_ns":14`, `"time_ns":11`},
 		"depth":  {`"depth":2`, `"depth":3`},
 		"thread": {`"tid":7`, `"tid":8`},
@@ -226,7 +240,7 @@ func TestGraphReader(t *testing.T) {
 		"text":   {`"id":3`, `"id":"3"`},
 	} {
 		var g graphReader
-		if _, err := g.more(strings.Replace(rows, bad[0], bad[1], 1)); err == nil {
+		if _, err := g.more(strings.Replace(rows, bad[0], bad[1], 1)); err == nil && len(g.faults) == 0 {
 			t.Errorf("%s: no error", name)
 		}
 	}
