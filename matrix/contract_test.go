@@ -44,6 +44,13 @@ type event struct {
 	Stack     []frame `json:"stack"`
 	Truncated bool    `json:"truncated"`
 
+	// Of a function graph.
+	Parent  uint64 `json:"parent"`
+	Depth   int    `json:"depth"`
+	Context string `json:"context"`
+	Own     uint64 `json:"own_ns"`
+	End     string `json:"end"`
+
 	keys map[string]json.RawMessage // what is there
 }
 
@@ -174,7 +181,7 @@ var (
 	}
 	eventKeys = keys{
 		required: []string{"event", "id", "func", "module", "time_ns", "cpu", "pid", "tid"},
-		optional: []string{"demangled", "args", "retval", "duration_ns", "comm", "stack", "stack_error", "truncated"},
+		optional: []string{"demangled", "args", "retval", "duration_ns", "comm", "stack", "stack_error", "truncated", "own_ns", "end", "parent", "depth", "context"},
 	}
 )
 
@@ -279,10 +286,13 @@ func (e *event) check(mode string) error {
 	if e.Event != "exit" && !entered {
 		return errors.New("no args")
 	}
-	if e.has("retval") != (e.Event != "entry") {
+	if err := e.checkNode(); err != nil {
+		return err
+	}
+	if e.has("retval") != (e.Event != "entry" && !e.has("end")) {
 		return errors.New("a result belongs to exits, and to nothing else")
 	}
-	if e.has("duration_ns") != (e.Event != "entry" && entered) {
+	if e.has("duration_ns") != (e.Event != "entry" && entered && !e.has("end")) {
 		return errors.New("a duration belongs to returns whose entry is known, and to nothing else")
 	}
 	if e.has("stack") != e.has("truncated") {

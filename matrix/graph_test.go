@@ -1,0 +1,247 @@
+package matrix
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+)
+
+// learning is the longest time in which a graph becomes whole: functions that are
+// reached by pointers are found as they are called.
+const learning = 25 * time.Second
+
+// TestGuestGraph judges the graphs of functions by those of the kernel's own
+// function_graph tracer. What is on the deny list need not be there.
+func TestGuestGraph(t *testing.T) {
+	inGuest(t)
+	skip := deniedFunctions(t)
+	g := startGrapher(t)
+	judges := map[string]*judge{}
+	for _, w := range graphWorks {
+		judges[w.root] = g.judgeOf(w, skip)
+		for _, k := range judges[w.root].kinds {
+			t.Logf("the kernel's own graphs share %d calls: %s", k.shared.size(), spell(k.shared))
+		}
+	}
+	g.stop()
+	for _, w := range graphWorks {
+		t.Run(w.root, func(t *testing.T) { compareGraph(t, w, judges[w.root]) })
+	}
+}
+
+// deniedFunctions are those of the deny list, and what function_graph itself has
+// called: it is there whenever a task is switched to.
+func deniedFunctions(t *testing.T) map[string]bool {
+	t.Helper()
+	res := run(t, "list", "--denied", "--json")
+	if res.Status != 0 {
+		t.Fatalf("trace list --denied: status %d: %s", res.Status, res.Stderr)
+	}
+	denied := map[string]bool{"__traceiter_sched_switch": true}
+	for line := range strings.Lines(res.Stdout) {
+		var f struct{ Func, Reason string }
+		if err := json.Unmarshal([]byte(line), &f); err != nil || f.Func == "" || f.Reason == "" {
+			t.Fatalf("%v: %s", err, line)
+		}
+		denied[f.Func] = true
+	}
+	return denied
+}
+
+// compareGraph traces a work until its last rounds are as they should be, or the
+// time of learning is over, and then judges those.
+func compareGraph(t *testing.T, w graphWork, j *judge) {
+	args := []string{"-k", w.root, "-g", "--fgraph-max-depth", strconv.Itoa(graphDepth)}
+	if !w.any {
+		args = append(args, "--filter-comm", workerName)
+	}
+	trace := startTrace(t, args...)
+	r := startRounds(t, w)
+	began := time.Now()
+	var shown graphReader
+	var v verdict
+	for over := false; !over; {
+		r.more(t, judgedRounds)
+		over = time.Since(began) > learning
+		calls, err := shown.more(trace.printed())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !w.any {
+			calls = slices.DeleteFunc(calls, func(n shownCall) bool { return n.tid != r.tid })
+		}
+		if len(calls)%w.kinds != 0 || len(calls) < judgedRounds*w.kinds {
+			continue // the last round is not all there yet
+		}
+		v = j.of(nodesOf(calls[len(calls)-judgedRounds*w.kinds:]))
+		over = over || v.perfect()
+	}
+	took := time.Since(began)
+	made := int(r.made.Load())
+	r.end()
+	o := trace.stop()
+	if err := v.err(); err != nil {
+		t.Errorf("%s, after %d rounds in %v: %v; %+v", w.root, made, took, err, o.End)
+	}
+	if _, err := shown.more(trace.printed()); err != nil {
+		t.Fatal(err)
+	}
+	if len(shown.faults) > 0 {
+		t.Errorf("calls that can't be where they are shown:%s", list(shown.faults))
+	}
+	if roots := len(shown.roots); roots < made*w.kinds {
+		t.Errorf("%d calls of %s, want %d; %+v", roots, w.root, made*w.kinds, o.End)
+	}
+	t.Logf("%s: %d of %d calls after %d rounds in %v", w.root, v.found, v.want, made, took.Round(time.Millisecond))
+}
+
+// printed is what a trace has printed so far, in whole lines.
+func (r *running) printed() string {
+	text := r.stdout.String()
+	return text[:strings.LastIndexByte(text, '\n')+1]
+}
+
+// shownCall is a root of the graph that a trace shows.
+type shownCall struct {
+	*node
+	tid int
+}
+
+func nodesOf(calls []shownCall) []*node {
+	var nodes []*node
+	for _, c := range calls {
+		nodes = append(nodes, c.node)
+	}
+	return nodes
+}
+
+// graphReader reads graphs as they are printed: children before their parents.
+type graphReader struct {
+	read     int                   // bytes
+	children map[uint64][]graphRow // by parent, that is not there yet
+	roots    []shownCall
+	faults   map[string]int // calls that can't be where they are shown, with an example
+}
+
+// graphRow is a node of the JSON output.
+type graphRow struct {
+	Event    string `json:"event"`
+	ID       uint64 `json:"id"`
+	Parent   uint64 `json:"parent"`
+	Depth    int    `json:"depth"`
+	Func     string `json:"func"`
+	Context  string `json:"context"`
+	TID      int    `json:"tid"`
+	Time     uint64 `json:"time_ns"`
+	Duration uint64 `json:"duration_ns"`
+	Own      uint64 `json:"own_ns"`
+	End      string `json:"end"`
+
+	node *node
+}
+
+// more reads what has come since, and returns all roots, in order.
+func (g *graphReader) more(text string) ([]shownCall, error) {
+	for line := range strings.Lines(text[g.read:]) {
+		g.read += len(line)
+		var r graphRow
+		if err := json.Unmarshal([]byte(line), &r); err != nil {
+			return nil, fmt.Errorf("read graph: %w: %s", err, line)
+		}
+		if r.Event != "call" {
+			continue
+		}
+		if err := g.add(r); err != nil {
+			return nil, fmt.Errorf("read graph: %w: %s", err, line)
+		}
+	}
+	return slices.Clone(g.roots), nil
+}
+
+func (g *graphReader) add(r graphRow) error {
+	if g.children == nil {
+		g.children, g.faults = map[uint64][]graphRow{}, map[string]int{}
+	}
+	r.node = &node{Func: r.Func, depth: r.Depth}
+	below := g.children[r.ID]
+	delete(g.children, r.ID)
+	slices.SortStableFunc(below, func(a, b graphRow) int { return int(int64(a.Time - b.Time)) })
+	for _, c := range below {
+		if why := r.refuses(c); why != "" {
+			g.faults[fmt.Sprintf("%s > %s %s", r.Func, c.Func, why)]++
+		}
+		if c.Context == "hardirq" || c.Context == "nmi" {
+			r.node.interrupted = true // the kernel's graph leaves it out
+			continue
+		}
+		r.node.interrupted = r.node.interrupted || c.Context != r.Context
+		r.node.Children = append(r.node.Children, c.node)
+	}
+	if r.Parent != 0 {
+		g.children[r.Parent] = append(g.children[r.Parent], r)
+		return nil
+	}
+	if r.Depth != 0 {
+		return fmt.Errorf("a root has the depth %d", r.Depth)
+	}
+	g.roots = append(g.roots, shownCall{r.node, r.TID})
+	return nil
+}
+
+// refuses says why a call can't be in another.
+func (r graphRow) refuses(c graphRow) string {
+	ended := r.End == "" && c.End == ""
+	switch {
+	case c.Depth != r.Depth+1 || c.Depth > graphDepth:
+		return fmt.Sprintf("at depth %d", c.Depth)
+	case c.TID != r.TID:
+		return "in another thread"
+	case c.Time < r.Time:
+		return "begins before it"
+	case ended && c.Time > r.Time+r.Duration:
+		return "begins after its end"
+	case ended && c.Time+c.Duration > r.Time+r.Duration:
+		return "ends after its end"
+	}
+	return ""
+}
+
+func TestGraphReader(t *testing.T) {
+	const rows = `{"event":"start"}
+{"event":"call","id":3,"parent":2,"depth":2,"func":"c","context":"softirq","tid":7,"time_ns":14,"duration_ns":1}
+{"event":"call","id":5,"parent":4,"depth":2,"func":"tick","context":"hardirq","tid":7,"time_ns":25,"duration_ns":1}
+{"event":"call","id":2,"parent":1,"depth":1,"func":"b","context":"softirq","tid":7,"time_ns":12,"duration_ns":5}
+{"event":"call","id":4,"parent":1,"depth":1,"func":"d","context":"softirq","tid":7,"time_ns":20,"duration_ns":9}
+{"event":"call","id":1,"parent":0,"depth":0,"func":"a","context":"softirq","tid":7,"time_ns":10,"duration_ns":20}
+`
+	var g graphReader
+	half := strings.Index(rows, "\n{\"event\":\"call\",\"id\":2") + 1
+	if calls, err := g.more(rows[:half]); err != nil || len(calls) != 0 {
+		t.Fatalf("%v, %v", calls, err)
+	}
+	calls, err := g.more(rows)
+	if err != nil || len(g.faults) != 0 || len(calls) != 1 || calls[0].tid != 7 || spell(calls[0].node) != "a(b(c) d)" {
+		t.Fatalf("%v, %v", calls, err)
+	}
+	if a := calls[0].node; a.interrupted || !a.Children[1].interrupted {
+		t.Error("what was interrupted is not marked")
+	}
+	for name, bad := range map[string][2]string{
+		"late":   {`"time_ns":14`, `"time_ns":17`},
+		"after":  {`"time_ns":14`, `"time_ns":18`},
+		"early":  {`"time_ns":14`, `"time_ns":11`},
+		"depth":  {`"depth":2`, `"depth":3`},
+		"thread": {`"tid":7`, `"tid":8`},
+		"root":   {`"depth":0`, `"depth":1`},
+		"text":   {`"id":3`, `"id":"3"`},
+	} {
+		var g graphReader
+		if _, err := g.more(strings.Replace(rows, bad[0], bad[1], 1)); err == nil && len(g.faults) == 0 {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
