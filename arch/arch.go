@@ -130,6 +130,8 @@ func AMD64() Arch {
 		LandsOn:     [][4]byte{{0xf3, 0x0f, 0x1e, 0xfa}}, // endbr64
 		PatchSites: []PatchSite{
 			{Bytes: []byte{0x0f, 0x1f, 0x44, 0x00, 0x00}, Mask: []byte{0xff, 0xff, 0xff, 0xff, 0xff}}, // nopl 0(%rax,%rax,1)
+			// The same on what is not Intel's, up to 5.12 (a89dfde3dc3c).
+			{Bytes: []byte{0x66, 0x66, 0x66, 0x66, 0x90}, Mask: []byte{0xff, 0xff, 0xff, 0xff, 0xff}},
 			{Bytes: []byte{0xe8}, Mask: []byte{0xff}, IsBranch: true},                                 // call
 			{Bytes: []byte{0xe9}, Mask: []byte{0xff}, IsBranch: true},                                 // jmp
 		},

@@ -53,6 +53,9 @@ func newGraph(o *options, session *tracer.Session, symbols *tracer.Symbols, stde
 	if err != nil {
 		return nil, err
 	}
+	if o.verbose {
+		fmt.Fprintf(stderr, "trace: %d functions may be called, %d can't be traced\n", len(targets), len(callees.Skipped()))
+	}
 	g := &graph{options: o, session: session, callees: callees, stderr: stderr}
 	if o.backend != tracer.BackendLinks {
 		if g.isMass, err = session.ExtendMass(targets); err != nil {
