@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -13,11 +15,17 @@ import (
 )
 
 func newListCommand(stdout, stderr io.Writer) *cobra.Command {
-	asJSON := false
+	asJSON, denied := false, false
 	cmd := &cobra.Command{
 		Use:   "list FUNCTION...",
 		Short: "Show kernel functions: prototype, module, and whether they can be traced or why not",
 		RunE: func(_ *cobra.Command, args []string) error {
+			if denied {
+				if len(args) > 0 {
+					return usageError{fmt.Errorf("parse arguments: unexpected %q: --denied lists all there are", args[0])}
+				}
+				return listDenied(asJSON, stdout)
+			}
 			if len(args) == 0 {
 				args = []string{"*"}
 			}
@@ -25,8 +33,30 @@ func newListCommand(stdout, stderr io.Writer) *cobra.Command {
 		},
 		ValidArgsFunction: completeFunctions,
 	}
-	cmd.Flags().BoolVar(&asJSON, "json", false, "one object a line: func, module, prototype, traceable, reason")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "one object a line: func, module, prototype, traceable, reason; of --denied func, reason")
+	cmd.Flags().BoolVar(&denied, "denied", false, "show the functions that are never traced, with the reasons")
 	return cmd
+}
+
+// listDenied prints the deny list, sorted by name.
+func listDenied(asJSON bool, w io.Writer) error {
+	denied := plan.DenyList()
+	enc := json.NewEncoder(w)
+	for _, name := range slices.Sorted(maps.Keys(denied)) {
+		var err error
+		if asJSON {
+			err = enc.Encode(struct {
+				Func   string `json:"func"`
+				Reason string `json:"reason"`
+			}{name, denied[name]})
+		} else {
+			_, err = fmt.Fprintf(w, "%s: %s\n", name, denied[name])
+		}
+		if err != nil {
+			return fmt.Errorf("write list: %w", err)
+		}
+	}
+	return nil
 }
 
 // listed is a function of `trace list`.

@@ -58,6 +58,7 @@ func targets(t *testing.T) []*plan.Target {
 var configNames = []string{
 	"target", "record_size", "call_size", "words", "strings", "stack_at", "call_stack_at", "slots", "copy_ctx", "retval",
 	"self", "pids", "comm", "comm_lo", "comm_hi", "guard", "fork_tgid", "task", "frame_at", "session", "regs", "stack_args",
+	"graph", "root", "nodes", "early", "no_irqs", "key_at", "by_target", "max_words", "open_size", "strings_size", "node_size",
 }
 
 // groupOnly are the constants that only programs with many targets have; those
@@ -65,6 +66,7 @@ var configNames = []string{
 var (
 	groupOnly = []string{"session", "regs", "stack_args"}
 	linkOnly  = []string{"target", "retval", "frame_at"}
+	graphOnly = []string{"root", "nodes", "early", "no_irqs", "key_at", "by_target", "max_words", "open_size", "strings_size", "node_size"}
 )
 
 // spell gives the constants that aren't zero, as "words=5 strings=0x14".
@@ -73,6 +75,12 @@ func spell(t *testing.T, c Constants) string {
 	_, isGroup := c[wire.ConfigSession]
 	for id, name := range configNames {
 		_, ok := c[uint32(id)]
+		if slices.Contains(graphOnly, name) {
+			if want := c[wire.ConfigGraph] == 1; ok != want {
+				t.Errorf("constant %s: %v", name, ok)
+			}
+			continue
+		}
 		if want := isGroup && !slices.Contains(linkOnly, name) || !isGroup && !slices.Contains(groupOnly, name); ok != want {
 			t.Errorf("constant %s: %v", name, ok)
 		}
@@ -108,6 +116,13 @@ func TestConstants(t *testing.T) {
 		"strings are not kept": {
 			options: Options{Slots: true},
 			want:    "record_size=0x160 call_size=0x170 words=0x5 strings=0x14 retval=0x1",
+		},
+		// 56 + 24 = 80, and 6*8 words, 2*128 bytes of strings, or 16 of struct result
+		// and the words. The key is 24 bytes behind 5 words.
+		"graph": {
+			options: Options{Graph: &Graph{Nodes: 6, Early: true, NoIRQs: true, MaxWords: 6, KeyAt: 24}},
+			want: "record_size=0x160 call_size=0x170 words=0x5 strings=0x14 retval=0x1 graph=0x1 nodes=0x6 early=0x1 no_irqs=0x1 " +
+				"key_at=0x40 max_words=0x6 open_size=0x80 strings_size=0x150 node_size=0x90",
 		},
 		"all": {
 			options: Options{Stack: true, Self: 77, Pids: true, Comm: "ping", Guard: true, Task: Task{Tgid: 2468}},
@@ -315,8 +330,10 @@ func TestUnknownConstant(t *testing.T) {
 // they are functions.
 func TestObject(t *testing.T) {
 	s := object(t)
-	maps := []string{bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapLost, bpf.MapControl}
-	programs := []string{bpf.ProgEntry, bpf.ProgExit, bpf.ProgSession, bpf.ProgProbe, bpf.ProgFork, bpf.ProgWhoami, bpf.ProgPeek}
+	maps := []string{bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapLost, bpf.MapTrees, bpf.MapControl}
+	programs := []string{
+		bpf.ProgEntry, bpf.ProgExit, bpf.ProgSession, bpf.ProgProbe, bpf.ProgFork, bpf.ProgFree, bpf.ProgSeen, bpf.ProgWhoami, bpf.ProgPeek,
+	}
 	for _, name := range programs {
 		prog, ok := s.Programs[name]
 		if !ok {
@@ -386,6 +403,12 @@ func TestMaps(t *testing.T) {
 			Options{BufferSize: 4096, Exits: true, Pids: true}, 120,
 			map[string]uint32{bpf.MapEvents: 4096, bpf.MapCounts: 120, bpf.MapPids: 32768, bpf.MapLost: 16384, bpf.MapControl: 1},
 		},
+		"graph": {
+			Options{BufferSize: 4096, Exits: true, Graph: &Graph{Nodes: 6}}, 3,
+			map[string]uint32{
+				bpf.MapEvents: 4096, bpf.MapCounts: 3, bpf.MapPids: 1, bpf.MapLost: 16384, bpf.MapControl: 1, bpf.MapTrees: 1024,
+			},
+		},
 		"no targets": {
 			Options{BufferSize: 4096}, 0,
 			map[string]uint32{bpf.MapEvents: 4096, bpf.MapCounts: 1, bpf.MapPids: 1, bpf.MapLost: 1, bpf.MapControl: 1},
@@ -409,6 +432,9 @@ func TestMaps(t *testing.T) {
 			}
 			if v := maps[bpf.MapCounts].ValueSize; v != wire.CountersSize {
 				t.Errorf("counters of %d bytes", v)
+			}
+			if trees, ok := maps[bpf.MapTrees]; ok && trees.ValueSize != wire.TreeSize-58*wire.NodeSize {
+				t.Errorf("trees of %d bytes", trees.ValueSize)
 			}
 			if s.Maps[bpf.MapEvents] == maps[bpf.MapEvents] {
 				t.Error("the object's maps are changed")

@@ -63,8 +63,6 @@ func DenyList() map[string]string {
 		"bpf_get_stack":                       inStack,
 		"__bpf_get_stack":                     inStack,
 		"get_perf_callchain":                  inStack,
-		"get_callchain_entry":                 inStack,
-		"put_callchain_entry":                 inStack,
 		"perf_callchain_kernel":               inStack,
 		"__unwind_start":                      inStack,
 		"unwind_next_frame":                   inStack,
