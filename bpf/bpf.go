@@ -24,6 +24,9 @@ const (
 	ProgFork    = "on_fork"
 	ProgFree    = "on_free"
 	ProgSeen    = "on_seen"
+
+	ProgKprobe    = "on_kprobe"
+	ProgKretprobe = "on_kretprobe"
 	ProgWhoami  = "whoami"
 	ProgPeek    = "peek"
 

@@ -60,7 +60,7 @@ func isPart(name string) bool { return strings.Contains(name, ".cold") }
 func isEnd(name string) bool {
 	switch name {
 	case "_printk", "printk", "vprintk", "panic", "__warn_printk", "dump_stack", "__stack_chk_fail", "die", "oops_end", "do_exit",
-		"make_task_dead", "bust_spinlocks", "schedule", "__schedule", "preempt_schedule", "preempt_schedule_notrace", "preempt_schedule_irq":
+		"make_task_dead", "bust_spinlocks":
 		return true
 	}
 	return isThunk(name)

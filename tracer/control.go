@@ -25,7 +25,7 @@ const (
 func (s *Session) setControl(offset uintptr, value uint64) error {
 	var word [8]byte
 	binary.LittleEndian.PutUint64(word[:], value)
-	if _, err := s.control.WriteAt(word[:], s.controlBase+int64(offset)); err != nil {
+	if _, err := s.control.WriteAt(word[:], s.bases.control+int64(offset)); err != nil {
 		return fmt.Errorf("write control word: %w", err)
 	}
 	return nil
@@ -33,7 +33,7 @@ func (s *Session) setControl(offset uintptr, value uint64) error {
 
 func (s *Session) getControl(offset uintptr) (uint64, error) {
 	var word [8]byte
-	if _, err := s.control.ReadAt(word[:], s.controlBase+int64(offset)); err != nil {
+	if _, err := s.control.ReadAt(word[:], s.bases.control+int64(offset)); err != nil {
 		return 0, fmt.Errorf("read control word: %w", err)
 	}
 	return binary.LittleEndian.Uint64(word[:]), nil

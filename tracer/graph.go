@@ -159,7 +159,7 @@ func (s *Session) setPreemptCounts(c wire.Control) error {
 		word := offsets[at : at+wordBytes]
 		binary.LittleEndian.PutUint64(word, binary.LittleEndian.Uint64(word)+c.PreemptCount)
 	}
-	if _, err := s.control.WriteAt(offsets, s.preemptBase); err != nil {
+	if _, err := s.control.WriteAt(offsets, s.bases.preemptCounts); err != nil {
 		return fmt.Errorf("write preempt counts: %w", err)
 	}
 	return nil
@@ -170,7 +170,7 @@ func (s *Session) setPreemptCounts(c wire.Control) error {
 func (s *Session) Running(fn func(raw []byte)) error {
 	var task [wordBytes]byte
 	for at := range uint32(wire.TreeBuckets * wire.TreeWays) {
-		if _, err := s.control.ReadAt(task[:], s.tasksBase+int64(at)*wordBytes); err != nil {
+		if _, err := s.control.ReadAt(task[:], s.bases.tasks+int64(at)*wordBytes); err != nil {
 			return fmt.Errorf("read calls under way: %w", err)
 		}
 		if binary.LittleEndian.Uint64(task[:]) == 0 {

@@ -32,7 +32,7 @@ func (s *Session) peek(addr uint64, p []byte) error {
 		if errno != 0 {
 			return fmt.Errorf("read kernel memory at %#x: error %d", addr, int32(errno))
 		}
-		if _, err := s.control.ReadAt(p[:n], s.peekedBase); err != nil {
+		if _, err := s.control.ReadAt(p[:n], s.bases.peeked); err != nil {
 			return fmt.Errorf("read kernel memory: %w", err)
 		}
 		addr, p = addr+uint64(n), p[n:]

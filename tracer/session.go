@@ -53,23 +53,32 @@ type Session struct {
 	programs collection
 	maps     map[string]*ebpf.Map
 	control  *ebpf.Memory
-	roots    int // of a graph
+	bases    bases
+	ring     *ring
+	build    build.Options
+	backends []backend
+	peeker   int // descriptor of the program that reads kernel memory; -1: not loaded
+	modules  moduleBTF
+	others   []int // descriptors
+	progress func(phase string, done, total int)
 
-	massOnly bool  // no links for what is assigned: it is left
-	left     []int // indices of targets
 	// probesRefused tells that the kernel took no probe in place of a link.
 	probesRefused bool
-	// Where variables are in that memory.
-	controlBase, slotsBase, peekedBase, tasksBase, preemptBase int64
-	ring                                                       *ring
-	build                                                      build.Options
-	backends                                                   []backend
-	peeker                                                     int // descriptor of the program that reads kernel memory; -1: not loaded
-	missed                                                     missWatch
-	modules                                                    moduleBTF
-	others                                                     []int // descriptors
-	progress                                                   func(phase string, done, total int)
+
+	missed missWatch
+	// What was left out before the gate was opened.
+	missedBefore []Loss
+	sharedBefore uint64
+
+	// Of a graph.
+	roots    int
+	massOnly bool  // no links for what is assigned: it is left
+	left     []int // indices of targets
 }
+
+// bases are where variables are in the memory that the session shares with its
+// programs, in bytes.
+type bases struct{ control, slots, peeked, tasks, preemptCounts int64 }
 
 // collection holds the programs as the object has them.
 type collection struct {
@@ -112,6 +121,8 @@ func (s *Session) load() error {
 	if o.Task, err = taskOffsets(s.kernel.Types); err != nil {
 		return err
 	}
+	o.Kfuncs.IRQSave, _ = s.kernel.Types.FindFunc("bpf_local_irq_save")
+	o.Kfuncs.IRQRestore, _ = s.kernel.Types.FindFunc("bpf_local_irq_restore")
 	o.Kfuncs.IsReturn, _ = s.kernel.Types.FindFunc("bpf_session_is_return")
 	o.Kfuncs.Cookie, _ = s.kernel.Types.FindFunc("bpf_session_cookie")
 	room := len(s.targets)
@@ -132,8 +143,8 @@ func (s *Session) load() error {
 		s.maps[name] = m
 	}
 	for name, base := range map[string]*int64{
-		"control": &s.controlBase, "slots": &s.slotsBase, "peeked": &s.peekedBase,
-		"tasks": &s.tasksBase, "preempt_counts": &s.preemptBase,
+		"control": &s.bases.control, "slots": &s.bases.slots, "peeked": &s.bases.peeked,
+		"tasks": &s.bases.tasks, "preempt_counts": &s.bases.preemptCounts,
 	} {
 		variable, ok := spec.Variables[name]
 		if !ok {
@@ -219,6 +230,20 @@ func (s *Session) assign(indices []int, ways []way) error {
 	if s.massOnly {
 		s.left = append(s.left, rest...)
 		return nil
+	}
+	var raw []int
+	rest = slices.DeleteFunc(rest, func(i int) bool {
+		if s.targets[i].Raw {
+			raw = append(raw, i)
+		}
+		return s.targets[i].Raw
+	})
+	if len(raw) > 0 {
+		k := newKprobes(s, raw)
+		s.backends = append(s.backends, k)
+		if err := k.load(s.build); err != nil {
+			return err
+		}
 	}
 	if len(rest) == 0 {
 		return nil
@@ -443,6 +468,9 @@ func (s *Session) Start(symbols *Symbols) error {
 			return err
 		}
 	}
+	if err := s.rememberMisses(); err != nil {
+		return err
+	}
 	for _, word := range []struct {
 		offset uintptr
 		value  uint64
@@ -534,21 +562,41 @@ func (s *Session) Losses() (losses []Loss, sharedMisses uint64, err error) {
 	if err := s.countRunning(losses); err != nil {
 		return nil, 0, err
 	}
-	for _, b := range s.backends {
-		shared, err := b.misses(losses)
-		if err != nil {
-			return nil, 0, err
-		}
-		sharedMisses += shared
+	if sharedMisses, err = s.misses(losses); err != nil {
+		return nil, 0, err
 	}
-	return losses, sharedMisses, nil
+	for i, before := range s.missedBefore {
+		losses[i].RecursionMisses -= min(losses[i].RecursionMisses, before.RecursionMisses)
+	}
+	return losses, sharedMisses - min(sharedMisses, s.sharedBefore), nil
+}
+
+// misses adds what the kernel left out to losses, and returns what it left out of
+// programs that serve several targets.
+func (s *Session) misses(losses []Loss) (shared uint64, err error) {
+	for _, b := range s.backends {
+		n, err := b.misses(losses)
+		if err != nil {
+			return 0, err
+		}
+		shared += n
+	}
+	return shared, nil
+}
+
+// rememberMisses notes what was left out while functions were attached, when no
+// call counted.
+func (s *Session) rememberMisses() (err error) {
+	s.missedBefore = make([]Loss, len(s.targets))
+	s.sharedBefore, err = s.misses(s.missedBefore)
+	return err
 }
 
 // countRunning counts the calls that are kept until their exits.
 func (s *Session) countRunning(losses []Loss) error {
 	var slot [wire.SlotSize]byte
 	for i := range int64(1) << wire.SlotBits {
-		if _, err := s.control.ReadAt(slot[:], s.slotsBase+i*wire.SlotSize); err != nil {
+		if _, err := s.control.ReadAt(slot[:], s.bases.slots+i*wire.SlotSize); err != nil {
 			return fmt.Errorf("read calls under way: %w", err)
 		}
 		frame := binary.LittleEndian.Uint64(slot[unsafe.Offsetof(wire.Slot{}.Frame):])

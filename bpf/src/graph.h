@@ -259,7 +259,7 @@ INLINE bool turned_away(void)
 /*
  * A call at its entry. True: its exit is wanted.
  */
-INLINE bool node_entered(struct site *site)
+INLINE bool enter_node(struct site *site)
 {
 	u64 task = bpf_get_current_task();
 	u32 at = find_tree(task);
@@ -359,7 +359,7 @@ out:
 }
 
 /* A call at its return. */
-INLINE void node_left(struct site *site)
+INLINE void leave_node(struct site *site)
 {
 	u64 task = bpf_get_current_task();
 	u32 at = find_tree(task);
@@ -418,6 +418,36 @@ INLINE void node_left(struct site *site)
 out:
 	barrier();
 	tree->busy = 0;
+}
+
+/*
+ * The same without interrupts, where programs may do that (Linux 6.14). While a
+ * program runs, the kernel leaves out all runs of it on this CPU, also those for
+ * what interrupts it, and for the tasks that take its place: for a time slice, if it
+ * is preempted. One program serves all functions, so that would be all of them.
+ */
+INLINE bool node_entered(struct site *site)
+{
+	bool kept;
+	u64 flags;
+
+	if (CONFIG(CONFIG_NO_INTERRUPT))
+		irq_save(&flags);
+	kept = enter_node(site);
+	if (CONFIG(CONFIG_NO_INTERRUPT))
+		irq_restore(&flags);
+	return kept;
+}
+
+INLINE void node_left(struct site *site)
+{
+	u64 flags;
+
+	if (CONFIG(CONFIG_NO_INTERRUPT))
+		irq_save(&flags);
+	leave_node(site);
+	if (CONFIG(CONFIG_NO_INTERRUPT))
+		irq_restore(&flags);
 }
 
 /* How many nodes were under way, at least, when a watched function was called. */

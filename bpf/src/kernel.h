@@ -45,10 +45,12 @@ static u64 (*const bpf_get_attach_cookie)(void *ctx) = (void *)174;
 static long (*const bpf_get_func_ret)(void *ctx, u64 *value) = (void *)184;
 static void (*const bpf_ringbuf_submit)(void *data, u64 flags) = (void *)132;
 /*
- * The loader makes these calls of the kfuncs bpf_session_is_return and
- * bpf_session_cookie, which take no argument on some kernels.
+ * The loader makes these calls of kfuncs. bpf_session_is_return and
+ * bpf_session_cookie take no argument on some kernels.
  */
 static u64 (*const session_is_return)(void *ctx) = (void *)CONFIG_IS_RETURN;
 static u64 *(*const session_cookie)(void *ctx) = (void *)CONFIG_COOKIE;
+static void (*const irq_save)(u64 *flags) = (void *)CONFIG_IRQ_SAVE;
+static void (*const irq_restore)(u64 *flags) = (void *)CONFIG_IRQ_RESTORE;
 
 #endif

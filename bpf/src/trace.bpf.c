@@ -619,6 +619,49 @@ int on_probe(void *ctx)
 	return 0;
 }
 
+/* A probe of one function's entry, on kernels without probes of many. */
+SEC("kprobe")
+int on_kprobe(void *ctx)
+{
+	struct site site = {PROBE, ctx, 0, 0, 0, CONFIG(CONFIG_TARGET), CONFIG(CONFIG_WORDS)};
+	u8 *flag = 0;
+
+	if (!control.gate)
+		return 0;
+	if (CONFIG(CONFIG_GUARD)) {
+		flag = enter_cpu(&site);
+		if (!flag)
+			return 0;
+	}
+	site.stack = CTX_WORD(ctx, CONFIG_REGS_SP);
+	site.frame = site.stack;
+	node_entered(&site);
+	if (CONFIG(CONFIG_GUARD) && flag)
+		*flag = 0;
+	return 0;
+}
+
+/* And of its return. The stack pointer is not what it was, and differs between
+ * kernels: the last call of the function is the one that returns. */
+SEC("kretprobe")
+int on_kretprobe(void *ctx)
+{
+	struct site site = {PROBE, ctx, 0, 0, 0, CONFIG(CONFIG_TARGET), 0};
+	u8 *flag = 0;
+
+	if (!control.gate)
+		return 0;
+	if (CONFIG(CONFIG_GUARD)) {
+		flag = enter_cpu(&site);
+		if (!flag)
+			return 0;
+	}
+	node_left(&site);
+	if (CONFIG(CONFIG_GUARD) && flag)
+		*flag = 0;
+	return 0;
+}
+
 /* Entries of functions that are not traced, whose numbers are their cookies. */
 SEC("kprobe.multi")
 int on_seen(void *ctx)

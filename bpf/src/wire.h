@@ -42,6 +42,8 @@ enum limit {
 	CONFIG_TASK_COMM_HI = 0xe93,
 	CONFIG_IS_RETURN = 0x5e55,  /* as a helper's number: stands for kfunc bpf_session_is_return, */
 	CONFIG_COOKIE = 0x5e56,     /* for kfunc bpf_session_cookie */
+	CONFIG_IRQ_SAVE = 0x5e57,    /* for kfunc bpf_local_irq_save, */
+	CONFIG_IRQ_RESTORE = 0x5e58, /* for kfunc bpf_local_irq_restore */
 	COOKIE_WORDS_SHIFT = 32,    /* an attach cookie is the target, and from here on its argument words */
 };
 
@@ -221,6 +223,7 @@ enum config {
 	CONFIG_EARLY,     /* 1: a node is told of when the first call is made in it */
 	CONFIG_NO_IRQS,   /* 1: what hardware interrupts call is left out */
 	CONFIG_KEY_AT,    /* of trampolines: the key is so far behind the last argument word */
+	CONFIG_NO_INTERRUPT, /* 1: programs may keep interrupts away */
 	CONFIG_BY_TARGET, /* 1: an exit has no key: it is that of its function's last call */
 	CONFIG_MAX_WORDS, /* argument words of the function that has the most */
 	CONFIG_OPEN_SIZE, /* of the records, in bytes */

@@ -173,11 +173,12 @@ const (
 	ConfigEarly       = 25
 	ConfigNoIrqs      = 26
 	ConfigKeyAt       = 27
-	ConfigByTarget    = 28
-	ConfigMaxWords    = 29
-	ConfigOpenSize    = 30
-	ConfigStringsSize = 31
-	ConfigNodeSize    = 32
+	ConfigNoInterrupt = 28
+	ConfigByTarget    = 29
+	ConfigMaxWords    = 30
+	ConfigOpenSize    = 31
+	ConfigStringsSize = 32
+	ConfigNodeSize    = 33
 )
 
 const (
@@ -208,5 +209,7 @@ const (
 	ConfigTaskCommHi = 3731
 	ConfigIsReturn   = 24149
 	ConfigCookie     = 24150
+	ConfigIrqSave    = 24151
+	ConfigIrqRestore = 24152
 	CookieWordsShift = 32
 )

@@ -57,6 +57,9 @@ type Task struct{ Pid, Tgid, Comm int }
 type Kfuncs struct {
 	IsReturn btfx.ID // bpf_session_is_return
 	Cookie   btfx.ID // bpf_session_cookie
+
+	IRQSave    btfx.ID // bpf_local_irq_save
+	IRQRestore btfx.ID // bpf_local_irq_restore
 }
 
 // Constants are the values that a program is loaded with, by wire.Config*.
@@ -88,6 +91,8 @@ func (o Options) graphConstants(c Constants, isRoot bool, strings int) {
 	c[wire.ConfigEarly] = flag(o.Graph.Early)
 	c[wire.ConfigNoIrqs] = flag(o.Graph.NoIRQs)
 	c[wire.ConfigKeyAt] = uint64(o.Graph.KeyAt)
+	c[wire.ConfigNoInterrupt] = flag(o.Kfuncs.IRQSave != 0 && o.Kfuncs.IRQRestore != 0)
+	c[wire.ConfigIrqSave], c[wire.ConfigIrqRestore] = uint64(o.Kfuncs.IRQSave), uint64(o.Kfuncs.IRQRestore)
 	c[wire.ConfigByTarget] = 0
 	c[wire.ConfigMaxWords] = uint64(o.Graph.MaxWords)
 	c[wire.ConfigOpenSize] = uint64(shape.OpenSize())
@@ -154,6 +159,15 @@ func (o Options) GroupConstants(g Group, regs arch.Regs) Constants {
 	if o.Graph != nil {
 		o.graphConstants(c, g.Root, g.Shape.Strings)
 	}
+	return c
+}
+
+// KprobeConstants returns the constants of the programs that probe the entry and
+// the return of one target of a graph.
+func (o Options) KprobeConstants(index int, t *plan.Target, regs arch.Regs) Constants {
+	c := o.GroupConstants(o.Groups([]*plan.Target{t}, []int{0})[0], regs)
+	c[wire.ConfigTarget] = uint64(index)
+	c[wire.ConfigByTarget] = 1
 	return c
 }
 
@@ -268,7 +282,7 @@ func complete(insns asm.Instructions, constants Constants) error {
 				return fmt.Errorf("build program: instruction %d: no offset for %#x", i, ins.Offset/wordSize)
 			}
 			ins.Offset = int16(offset)
-		case ins.IsBuiltinCall() && (ins.Constant == wire.ConfigIsReturn || ins.Constant == wire.ConfigCookie):
+		case ins.IsBuiltinCall() && isKfunc(ins.Constant):
 			id := constants[uint32(ins.Constant)]
 			if id == 0 {
 				return ErrNoSessions
@@ -277,6 +291,11 @@ func complete(insns asm.Instructions, constants Constants) error {
 		}
 	}
 	return nil
+}
+
+// isKfunc tells the numbers that stand for kfuncs from those of helpers.
+func isKfunc(number int64) bool {
+	return number >= wire.ConfigIsReturn && number <= wire.ConfigIrqRestore
 }
 
 // ErrNoSessions tells that the kernel has no programs that run at entries and

@@ -58,7 +58,7 @@ func targets(t *testing.T) []*plan.Target {
 var configNames = []string{
 	"target", "record_size", "call_size", "words", "strings", "stack_at", "call_stack_at", "slots", "copy_ctx", "retval",
 	"self", "pids", "comm", "comm_lo", "comm_hi", "guard", "fork_tgid", "task", "frame_at", "session", "regs", "stack_args",
-	"graph", "root", "nodes", "early", "no_irqs", "key_at", "by_target", "max_words", "open_size", "strings_size", "node_size",
+	"graph", "root", "nodes", "early", "no_irqs", "key_at", "no_interrupt", "by_target", "max_words", "open_size", "strings_size", "node_size",
 }
 
 // groupOnly are the constants that only programs with many targets have; those
@@ -66,7 +66,7 @@ var configNames = []string{
 var (
 	groupOnly = []string{"session", "regs", "stack_args"}
 	linkOnly  = []string{"target", "retval", "frame_at"}
-	graphOnly = []string{"root", "nodes", "early", "no_irqs", "key_at", "by_target", "max_words", "open_size", "strings_size", "node_size"}
+	graphOnly = []string{"root", "nodes", "early", "no_irqs", "key_at", "no_interrupt", "by_target", "max_words", "open_size", "strings_size", "node_size"}
 )
 
 // spell gives the constants that aren't zero, as "words=5 strings=0x14".
@@ -187,7 +187,7 @@ func TestComplete(t *testing.T) {
 		calls  map[int64]bool
 		err    error
 	}{
-		"session":        {Kfuncs{7, 8}, true, map[int64]bool{7: true, 8: true}, nil},
+		"session":        {Kfuncs{IsReturn: 7, Cookie: 8}, true, map[int64]bool{7: true, 8: true}, nil},
 		"entries alone":  {Kfuncs{}, false, map[int64]bool{}, nil},
 		"no such kernel": {Kfuncs{}, true, nil, ErrNoSessions},
 	} {
@@ -332,7 +332,7 @@ func TestObject(t *testing.T) {
 	s := object(t)
 	maps := []string{bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapLost, bpf.MapTrees, bpf.MapControl}
 	programs := []string{
-		bpf.ProgEntry, bpf.ProgExit, bpf.ProgSession, bpf.ProgProbe, bpf.ProgFork, bpf.ProgFree, bpf.ProgSeen, bpf.ProgWhoami, bpf.ProgPeek,
+		bpf.ProgEntry, bpf.ProgExit, bpf.ProgSession, bpf.ProgProbe, bpf.ProgFork, bpf.ProgFree, bpf.ProgSeen, bpf.ProgKprobe, bpf.ProgKretprobe, bpf.ProgWhoami, bpf.ProgPeek,
 	}
 	for _, name := range programs {
 		prog, ok := s.Programs[name]
@@ -350,7 +350,7 @@ func TestObject(t *testing.T) {
 			if marks(asm.Instructions{ins}) == 1 && int(uint32(ins.Constant)) >= len(configNames) {
 				t.Errorf("%s: instruction %d: constant %d", name, i, uint32(ins.Constant))
 			}
-			if ins.IsBuiltinCall() && ins.Constant != wire.ConfigIsReturn && ins.Constant != wire.ConfigCookie && helperFunc(asm.BuiltinFunc(ins.Constant)) == "" {
+			if ins.IsBuiltinCall() && !isKfunc(ins.Constant) && helperFunc(asm.BuiltinFunc(ins.Constant)) == "" {
 				t.Errorf("%s: instruction %d calls %s", name, i, asm.BuiltinFunc(ins.Constant))
 			}
 		}
