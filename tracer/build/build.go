@@ -93,7 +93,6 @@ func (o Options) graphConstants(c Constants, isRoot bool, strings int) {
 	c[wire.ConfigKeyAt] = uint64(o.Graph.KeyAt)
 	c[wire.ConfigNoInterrupt] = flag(o.Kfuncs.IRQSave != 0 && o.Kfuncs.IRQRestore != 0)
 	c[wire.ConfigIrqSave], c[wire.ConfigIrqRestore] = uint64(o.Kfuncs.IRQSave), uint64(o.Kfuncs.IRQRestore)
-	c[wire.ConfigByTarget] = 0
 	c[wire.ConfigMaxWords] = uint64(o.Graph.MaxWords)
 	c[wire.ConfigOpenSize] = uint64(shape.OpenSize())
 	c[wire.ConfigStringsSize] = uint64(shape.StringsSize())
@@ -198,7 +197,9 @@ func (o Options) constants(shape event.Shape, strings uint64) Constants {
 		wire.ConfigGuard:       flag(o.Guard),
 		wire.ConfigForkTgid:    uint64(o.Task.Tgid),
 	}
-	c[wire.ConfigGraph] = 0
+	for id := uint32(wire.ConfigGraph); id <= wire.ConfigNodeSize; id++ {
+		c[id] = 0 // see graphConstants
+	}
 	c[wire.ConfigCommLo], c[wire.ConfigCommHi] = commWords(o.Comm)
 	c[wire.ConfigTask] = flag(o.ReadTask)
 	c[wire.ConfigTaskPid], c[wire.ConfigTaskTgid] = uint64(o.Task.Pid), uint64(o.Task.Tgid)

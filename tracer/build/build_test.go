@@ -66,7 +66,6 @@ var configNames = []string{
 var (
 	groupOnly = []string{"session", "regs", "stack_args"}
 	linkOnly  = []string{"target", "retval", "frame_at"}
-	graphOnly = []string{"root", "nodes", "early", "no_irqs", "key_at", "no_interrupt", "by_target", "max_words", "open_size", "strings_size", "node_size"}
 )
 
 // spell gives the constants that aren't zero, as "words=5 strings=0x14".
@@ -75,12 +74,6 @@ func spell(t *testing.T, c Constants) string {
 	_, isGroup := c[wire.ConfigSession]
 	for id, name := range configNames {
 		_, ok := c[uint32(id)]
-		if slices.Contains(graphOnly, name) {
-			if want := c[wire.ConfigGraph] == 1; ok != want {
-				t.Errorf("constant %s: %v", name, ok)
-			}
-			continue
-		}
 		if want := isGroup && !slices.Contains(linkOnly, name) || !isGroup && !slices.Contains(groupOnly, name); ok != want {
 			t.Errorf("constant %s: %v", name, ok)
 		}
