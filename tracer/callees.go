@@ -41,8 +41,9 @@ func NewCallees(s *Session, symbols *Symbols, selection plan.Selection) *Callees
 	}
 	c.calls = reach.New(reach.Kernel{
 		Arch: s.kernel.Arch.Name, Symbols: symbols.places, Read: s.peek,
-		Part: func(addr uint64) bool { return isPart(c.name(addr)) },
-		Leaf: func(addr uint64) bool { return isEnd(c.name(addr)) },
+		Part:      func(addr uint64) bool { return isPart(c.name(addr)) },
+		Leaf:      func(addr uint64) bool { return isEnd(c.name(addr)) },
+		Traceable: c.patchable,
 	})
 	return c
 }

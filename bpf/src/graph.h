@@ -434,7 +434,7 @@ INLINE bool node_entered(struct site *site)
 	if (CONFIG(CONFIG_NO_INTERRUPT))
 		irq_save(&flags);
 	kept = enter_node(site);
-	if (CONFIG(CONFIG_NO_INTERRUPT))
+	if (CONFIG_AGAIN(CONFIG_NO_INTERRUPT))
 		irq_restore(&flags);
 	return kept;
 }
@@ -446,7 +446,7 @@ INLINE void node_left(struct site *site)
 	if (CONFIG(CONFIG_NO_INTERRUPT))
 		irq_save(&flags);
 	leave_node(site);
-	if (CONFIG(CONFIG_NO_INTERRUPT))
+	if (CONFIG_AGAIN(CONFIG_NO_INTERRUPT))
 		irq_restore(&flags);
 }
 

@@ -222,6 +222,7 @@ func newFlow(o *options, kernel *plan.Kernel, session *tracer.Session, names *tr
 		options.Stacks = &flow.Stacks{Symbols: names, Limit: limit, PatchSpan: kernel.Arch.PatchSpan, Raw: o.verbose}
 	}
 	if g != nil {
+		options.Shapes = shapes(session.Targets()) // a program may end what another has begun
 		options.Root, options.Seen = g.root, g.learning.Seen
 	}
 	switch {

@@ -18,6 +18,8 @@ type Kernel struct {
 	Part func(addr uint64) bool
 	// Leaf tells whether what a function calls doesn't matter.
 	Leaf func(addr uint64) bool
+	// Traceable tells whether a function can be traced. One that can't is no level.
+	Traceable func(addr uint64) bool
 }
 
 // Calls is what is known of who calls whom.
@@ -94,27 +96,31 @@ type Reached struct {
 // once. Without code, only calls that were seen count.
 func (c *Calls) Within(roots []uint64, depth int, code bool) []Reached {
 	var reached []Reached
-	depths := make(map[uint64]bool)
+	known := make(map[uint64]bool)
 	level := roots
 	for d := 1; d <= depth; d++ {
 		var next []uint64
-		for addr, at := range c.below {
-			if at == d && !depths[addr] {
-				depths[addr] = true
+		add := func(addr uint64) {
+			if known[addr] {
+				return
+			}
+			known[addr] = true
+			if c.kernel.Traceable(addr) {
 				reached = append(reached, Reached{addr, d})
 				next = append(next, addr)
+			} else {
+				level = append(level, addr)
 			}
 		}
-		for _, from := range level {
-			if d > 1 && c.kernel.Leaf(from) {
-				continue
-			}
-			for _, list := range c.lists(from, code) {
-				for _, to := range list {
-					if !depths[to] {
-						depths[to] = true
-						reached = append(reached, Reached{to, d})
-						next = append(next, to)
+		level = slices.Clone(level)
+		for _, addr := range c.sawAt(d) {
+			add(addr)
+		}
+		for i := 0; i < len(level); i++ { // it grows
+			if from := level[i]; d == 1 && i < len(roots) || !c.kernel.Leaf(from) {
+				for _, list := range c.lists(from, code) {
+					for _, to := range list {
+						add(to)
 					}
 				}
 			}
@@ -122,6 +128,19 @@ func (c *Calls) Within(roots []uint64, depth int, code bool) []Reached {
 		level = next
 	}
 	return reached
+}
+
+// sawAt returns the functions that were seen so many levels below a root at least,
+// sorted.
+func (c *Calls) sawAt(depth int) []uint64 {
+	var addrs []uint64
+	for addr, at := range c.below {
+		if at == depth {
+			addrs = append(addrs, addr)
+		}
+	}
+	slices.Sort(addrs)
+	return addrs
 }
 
 // lists returns what a function may call.
