@@ -189,5 +189,31 @@ func (c *Callees) patchable(addr uint64) bool {
 	return !ok || sym.Module != "" || strings.HasPrefix(sym.Name, "ftrace_")
 }
 
+// Walk calls fn for each root and each function that its code calls directly,
+// nested to the graph's depth, in the order of the code. What a function calls comes
+// once: again tells that it came before.
+func (c *Callees) Walk(fn func(depth int, name, module string, again bool)) {
+	walked := make(map[uint64]bool)
+	var walk func(addr uint64, depth int)
+	walk = func(addr uint64, depth int) {
+		sym, ok := c.symbols.text.Symbol(addr)
+		if !ok || isThunk(sym.Name) || depth > 0 && !c.selection.Wants(sym.Name) {
+			return
+		}
+		callees := c.calls.Callees(addr)
+		fn(depth, sym.Name, sym.Module, walked[addr] && len(callees) > 0)
+		if walked[addr] || depth == c.depth || isEnd(sym.Name) {
+			return
+		}
+		walked[addr] = true
+		for _, to := range callees {
+			walk(to, depth+1)
+		}
+	}
+	for _, root := range c.roots {
+		walk(root, 0)
+	}
+}
+
 // Skipped returns what may be called and can't be traced.
 func (c *Callees) Skipped() []plan.Skip { return c.skipped }
