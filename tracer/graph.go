@@ -46,14 +46,15 @@ func (s *Session) graphOptions() *build.Graph {
 	}
 }
 
-// keyAt returns where a caller's frame begins, behind the argument words that a
-// trampoline saves: behind the return value, the frame pointer, and a return
-// address or, as long as trampolines are called from the function, two.
+// keyAt returns where the return address into the caller is, behind the argument
+// words that a trampoline saves: behind the return value and the frame pointer, and
+// as long as trampolines are called from the function, behind the return address
+// into that. A probe has its stack pointer there.
 func (s *Session) keyAt() int {
 	if s.kernel.JmpMode() {
-		return 3 * wordBytes
+		return 2 * wordBytes
 	}
-	return 4 * wordBytes
+	return 3 * wordBytes
 }
 
 const wordBytes = 8

@@ -205,7 +205,11 @@ func (l *Learning) extend() {
 		if err = errors.Join(err, nextErr); err == nil && len(targets) > 0 {
 			out <- work{targets: targets}
 			<-l.grown
-			err = l.session.Extend(targets)
+			if l.isMass {
+				_, err = l.session.ExtendMass(targets)
+			} else {
+				err = l.session.Extend(targets)
+			}
 		}
 		out <- work{done: true, err: err, targets: targets}
 	})

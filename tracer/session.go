@@ -71,9 +71,10 @@ type Session struct {
 	sharedBefore uint64
 
 	// Of a graph.
-	roots    int
-	massOnly bool  // no links for what is assigned: it is left
-	left     []int // indices of targets
+	roots     int
+	massProgs map[massKey]*ebpf.Program
+	massOnly  bool  // no links for what is assigned: it is left
+	left      []int // indices of targets
 }
 
 // bases are where variables are in the memory that the session shares with its
