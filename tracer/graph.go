@@ -63,7 +63,7 @@ const wordBytes = 8
 // out: see Refused. Records of the others may come before it returns: their
 // indices come behind those that there are. It may run while others drain.
 func (s *Session) Extend(targets []*plan.Target) error {
-	return s.extend(targets, func(indices []int) error { return s.assign(indices, ways()) })
+	return s.extend(targets, func(indices []int) error { return s.assign(indices, s.ways()) })
 }
 
 // ExtendMass adds targets to a graph if the kernel has a way of attaching to many
@@ -71,7 +71,7 @@ func (s *Session) Extend(targets []*plan.Target) error {
 // attached one by one, if there are only a few of them.
 func (s *Session) ExtendMass(targets []*plan.Target) (bool, error) {
 	s.massOnly = true
-	err := s.extend(targets, func(indices []int) error { return s.assign(indices, ways()) })
+	err := s.extend(targets, func(indices []int) error { return s.assign(indices, s.ways()) })
 	s.massOnly = false
 	if err != nil {
 		return false, err
