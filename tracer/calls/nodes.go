@@ -78,7 +78,7 @@ func (n *Nodes) of(p *event.Place, strings int) []byte {
 			found = pending[i].raw
 		}
 	}
-	if p.Kind() == event.Node {
+	if p.Kind() == event.Node && len(pending) > 0 {
 		n.strings[tree] = n.drop(tree, id)
 	}
 	return found
