@@ -1,6 +1,7 @@
 package calls
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strings"
 	"testing"
@@ -125,6 +126,22 @@ func TestNodes(t *testing.T) {
 	}
 }
 
+// TestNodesForgotten counts the strings that are kept for nodes that have ended
+// and were not told of.
+func TestNodesForgotten(t *testing.T) {
+	var n Nodes
+	n.Grow(nodeShapes)
+	for i := range 1000 {
+		show(t, &n, fmt.Sprintf("strings B 1.%d/0 root;strings B 1.%d/1 child", 2*i+1, 2*i+2))
+	}
+	if kept := len(n.strings[1]); kept > 2 {
+		t.Errorf("%d strings are kept, and 2 nodes under way", kept)
+	}
+	if got, want := show(t, &n, "node B 1.2000/1;node B 1.1999/0"), "B1.2000 child; B1.1999 root"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+}
+
 func TestNodeCall(t *testing.T) {
 	place := wiretest.Place{
 		Entry: 100, ID: 1<<40 | 7, Parent: 1<<40 | 5, Pid: 10, Tid: 11, Target: 2, CPU: 3, Comm: "ping", Below: 30, Depth: 2,
@@ -208,5 +225,19 @@ func TestOwn(t *testing.T) {
 		if got := c.Own(); got != test.want {
 			t.Errorf("%+v: %d", test, got)
 		}
+	}
+}
+
+func TestNodesNoAllocation(t *testing.T) {
+	var n Nodes
+	n.Grow(nodeShapes)
+	note, node := view(t, parsePlace(t, "strings C 1.1/0 one two")), view(t, parsePlace(t, "node C 1.1/0"))
+	if allocs := testing.AllocsPerRun(1000, func() {
+		n.Note(note)
+		if c := n.Call(node); binary.LittleEndian.Uint32(c.Strings) != 4 {
+			t.Fatalf("strings % x", c.Strings)
+		}
+	}); allocs != 0 {
+		t.Errorf("%v allocations a node", allocs)
 	}
 }
