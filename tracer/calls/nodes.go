@@ -127,5 +127,15 @@ func (n *Nodes) Call(p *event.Place) *Call {
 	return c
 }
 
+// Running returns the call of a record of kind Node whose node has not returned at
+// a time: it has not ended, so it doesn't count.
+func (n *Nodes) Running(p *event.Place, now uint64) *Call {
+	counts := n.counts
+	c := n.Call(p)
+	n.counts = counts
+	c.Exit, c.Node.End = now, Running
+	return c
+}
+
 // Counts returns what has ended so far.
 func (n *Nodes) Counts() NodeCounts { return n.counts }

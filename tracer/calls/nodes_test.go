@@ -241,3 +241,18 @@ func TestNodesNoAllocation(t *testing.T) {
 		t.Errorf("%v allocations a node", allocs)
 	}
 }
+
+// TestNodeRunning covers a root that had not returned when tracing ended.
+func TestNodeRunning(t *testing.T) {
+	var n Nodes
+	n.Grow(nodeShapes)
+	show(t, &n, "strings B 1.1/0 one;open B 1.1/0;node A 1.2/1")
+	c := n.Running(view(t, parsePlace(t, "node B 1.1/0")), 70)
+	s, _, _ := event.String(c.Strings, 0)
+	if c.Exit != 70 || c.Node.End != Running || string(s) != "one" {
+		t.Errorf("exit %d, end %d, string %q", c.Exit, c.Node.End, s)
+	}
+	if got := n.Counts(); got != (NodeCounts{}) {
+		t.Errorf("%+v, and nothing has ended that counts", got)
+	}
+}
