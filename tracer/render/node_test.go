@@ -191,3 +191,25 @@ func TestJSONOpen(t *testing.T) {
 		t.Errorf("%s", out)
 	}
 }
+
+// TestUnknownArguments: a node has a place and a time whether its arguments are
+// known or not, in all formats.
+func TestUnknownArguments(t *testing.T) {
+	all := targets(t)
+	o := owner{"ping", 492, 492, 3}
+	events := (&graph{all: all}).events(o, call("icmp_rcv", 1000, 9000, call("open_file", 2000, 5000).unknown()))
+	for name, test := range map[string]struct {
+		r    Renderer
+		want string
+	}{
+		"folded":   {NewFolded(values(all)), "icmp_rcv;open_file 3000"},
+		"perfetto": {NewPerfetto(values(all), nil), `{"name":"open_file","cat":"task","ph":"X","ts":2.000,"dur":3.000,"pid":492,"tid":492,"args":{"args":{},"retval":"0"`},
+		"summary":  {NewSummary(values(all)), "open_file"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if out := (made{name, all, events}).render(test.r); !strings.Contains(out, test.want) {
+				t.Errorf("no %s in\n%s", test.want, out)
+			}
+		})
+	}
+}
