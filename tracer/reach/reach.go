@@ -100,9 +100,12 @@ func (c *Calls) Within(roots []uint64, depth int, code bool) []Reached {
 		for addr, at := range c.below {
 			if at == d && !depths[addr] {
 				depths[addr] = true
-				reached = append(reached, Reached{addr, d})
 				next = append(next, addr)
 			}
+		}
+		slices.Sort(next)
+		for _, addr := range next {
+			reached = append(reached, Reached{addr, d})
 		}
 		for _, from := range level {
 			if d > 1 && c.kernel.Leaf(from) {

@@ -330,6 +330,14 @@ func TestSawBelow(t *testing.T) {
 	if got, want := k.within(c, 3, true), "c/1 b/1 d/2 e/3"; got != want {
 		t.Errorf("%s, want %s", got, want)
 	}
+	// Several at a level come in order.
+	c.SawBelow(k.at["g"], 1)
+	c.SawBelow(k.at["f"], 1)
+	for range 20 {
+		if got, want := k.within(c, 1, true), "c/1 f/1 g/1 b/1"; got != want {
+			t.Fatalf("%s, want %s", got, want)
+		}
+	}
 }
 
 func TestPointed(t *testing.T) {
