@@ -31,9 +31,9 @@ type Learning struct {
 
 	early []earlyCall // that were seen before the watcher was ready
 
-	work  chan work // what is under way beside; nil: nothing
-	grown chan struct{}
-	err   error // why nothing could be learned
+	work  chan work     // what is under way beside; nil: nothing
+	grown chan struct{} // the output knows what was found; closed: it never will
+	err   error         // why nothing could be learned
 }
 
 type earlyCall struct {
@@ -213,15 +213,18 @@ func (l *Learning) extend() {
 		targets, nextErr := l.callees.Next()
 		if err = errors.Join(err, nextErr); err == nil && len(targets) > 0 {
 			out <- work{targets: targets}
-			<-l.grown
-			err = l.attach(targets)
+			if _, known := <-l.grown; known {
+				err = l.attach(targets)
+			} else {
+				targets = nil
+			}
 		}
 		out <- work{done: true, err: err, targets: targets}
 	})
 }
 
 // Go lets functions be attached that Poll returned.
-func (l *Learning) Go() { close(l.grown) }
+func (l *Learning) Go() { l.grown <- struct{}{} }
 
 func (l *Learning) finish(w work) error {
 	switch l.state {
@@ -237,7 +240,9 @@ func (l *Learning) finish(w work) error {
 		}
 		l.early = nil
 	case learningAdds:
-		l.functions += len(w.targets)
+		if w.err == nil {
+			l.functions += len(w.targets)
+		}
 		l.lastNews, l.state = l.now(), learningOn
 		if l.watcher != nil {
 			break
@@ -265,7 +270,6 @@ func (l *Learning) Close() error {
 	for l.work != nil {
 		w := <-l.work
 		if !w.done { // it is too late for these
-			errs = append(errs, errUnknownToOutput)
 			close(l.grown)
 			continue
 		}
@@ -280,8 +284,6 @@ func (l *Learning) Close() error {
 	l.state = learningIsOver
 	return errors.Join(errs...)
 }
-
-var errUnknownToOutput = errors.New("extend graph: the output does not know the functions")
 
 // Err tells why nothing could be learned.
 func (l *Learning) Err() error {

@@ -304,6 +304,15 @@ func TestLearningClosed(t *testing.T) {
 		"on":       func(l *lesson) { l.begin() },
 		"is over":  func(l *lesson) { l.openErr = errors.New("no"); l.begin() },
 		"has news": func(l *lesson) { l.begin(); l.Seen(1, 1); l.roots(2) },
+		"found": func(l *lesson) { // and the output was not told
+			l.begin()
+			l.Seen(1, 1)
+			l.roots(2)
+			l.clock = l.clock.Add(learningBatch)
+			if targets, err := l.Poll(); targets != nil || err != nil {
+				l.t.Errorf("%v, %v", targets, err)
+			}
+		},
 	} {
 		for _, isMass := range []bool{true, false} {
 			t.Run(fmt.Sprint(name, " mass=", isMass), func(t *testing.T) {
@@ -346,6 +355,9 @@ func TestLearningFails(t *testing.T) {
 			}
 			if !errors.Is(err, fails) {
 				t.Errorf("%v", err)
+			}
+			if _, functions := l.Count(); functions != 0 {
+				t.Errorf("%d functions were added", functions)
 			}
 			l.ends()
 		})
