@@ -92,6 +92,8 @@ func (c *Calls) Callees(addr uint64) []uint64 { return c.scan(addr).direct }
 type Reached struct {
 	Addr  uint64
 	Depth int // the least number of levels
+	// Through: it can't be traced, and what it calls is at its level.
+	Through bool
 }
 
 // Within returns the functions that may be called from roots within so many
@@ -109,9 +111,10 @@ func (c *Calls) Within(roots []uint64, depth int, code bool) []Reached {
 			}
 			known[addr] = true
 			if c.kernel.Traceable(addr) {
-				reached = append(reached, Reached{addr, d})
+				reached = append(reached, Reached{Addr: addr, Depth: d})
 				next = append(next, addr)
 			} else {
+				reached = append(reached, Reached{Addr: addr, Depth: d, Through: true})
 				level = append(level, addr)
 			}
 		}

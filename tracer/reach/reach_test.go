@@ -266,7 +266,7 @@ func TestRoots(t *testing.T) {
 	k := kernelOf(t, place{"a", nopl + "call c c3"}, place{"b", nopl + "call a c3"}, place{"c", "c3"})
 	c := k.calls()
 	got := c.Within([]uint64{k.at["a"], k.at["b"], k.at["a"], 0, base - 1}, 2, true)
-	want := []Reached{{k.at["c"], 1}, {k.at["a"], 1}}
+	want := []Reached{{Addr: k.at["c"], Depth: 1}, {Addr: k.at["a"], Depth: 1}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
