@@ -193,13 +193,15 @@ func (l *Learning) Poll() (targets []*plan.Target, err error) {
 	}
 	still := l.now().Sub(l.lastNews)
 	switch {
-	case l.news > 0 && still >= learningBatch && (l.isMass || l.quiet > 0):
+	case l.news > 0 && (l.isLate() || still >= learningBatch && (l.isMass || l.quiet > 0)):
 		l.extend()
-	case l.news == 0 && l.quiet >= learningQuiet && still >= learningQuietTime, l.now().Sub(l.begun) > learningLimit:
+	case l.isLate(), l.news == 0 && l.quiet >= learningQuiet && still >= learningQuietTime:
 		l.end()
 	}
 	return nil, nil
 }
+
+func (l *Learning) isLate() bool { return l.now().Sub(l.begun) > learningLimit }
 
 // extend attaches to what has become known. Where every function is watched that
 // is ten times slower than otherwise, so watching ends before.
@@ -251,12 +253,13 @@ func (l *Learning) finish(w work) error {
 			l.functions += len(w.targets)
 		}
 		l.lastNews, l.state = l.now(), learningOn
-		if l.watcher != nil {
-			break
-		}
-		if len(w.targets) > 0 && l.rounds < learningRounds {
+		switch {
+		case l.watcher != nil && l.isLate():
+			l.end()
+		case l.watcher != nil:
+		case len(w.targets) > 0 && l.rounds < learningRounds && !l.isLate():
 			l.Begin()
-		} else {
+		default:
 			l.state = learningIsOver
 		}
 	}

@@ -296,6 +296,34 @@ func TestLearningUnable(t *testing.T) {
 	l.ends()
 }
 
+// TestLearningLimit: watching takes no longer than it may, and what is new at its
+// end is added.
+func TestLearningLimit(t *testing.T) {
+	for _, isMass := range []bool{true, false} {
+		for _, news := range []int{0, 1} {
+			l := newLesson(t, isMass)
+			l.watched = [][]int{slices.Repeat([]int{news}, 1000)}
+			l.found.next = [][]*plan.Target{fns("f")}
+			l.begin()
+			for range 600 { // something comes each time before it is quiet for long enough
+				l.roots(news)
+				l.after(learningLimit / 600)
+				l.is(learningOn)
+			}
+			if len(l.attached) != 0 {
+				t.Errorf("mass %v, news %d: attached %v", isMass, news, l.attached)
+			}
+			l.roots(news)
+			l.after(1)
+			l.is(learningIsOver)
+			if len(l.attached) != news {
+				t.Errorf("mass %v, news %d: attached %v", isMass, news, l.attached)
+			}
+			l.ends()
+		}
+	}
+}
+
 // TestLearningClosed ends in the middle of each state.
 func TestLearningClosed(t *testing.T) {
 	for name, run := range map[string]func(*lesson){

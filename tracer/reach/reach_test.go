@@ -385,6 +385,8 @@ func TestSymbols(t *testing.T) {
 		{0xffffffff81000070, 'T', "_einittext", ""}, {0xffffffff81000080, 'b', "bss", ""},
 		{0xffffffff81000090, 'a', "number", ""},
 		{0xffffffffc0000010, 'd', "alias", "xt_conn"}, {0xffffffffc0000010, 't', "module_fn", "xt_conn"},
+		{0xffffffffc0000030, 't', "bpf_prog_6deef7357e7b4530_x", "bpf"}, {0xffffffffc0000040, 't', "ftrace_trampoline", "__builtin__ftrace"},
+		{0xffffffffc0000050, 't', "kprobe_insn_page", "__builtin__kprobes"}, {0xffffffffc0000060, 't', "last", "xt_conn"},
 		{0xffffffffc0000000, 't', "earlier", "xt_conn"}, {0xffffffffc0000020, 'r', "_stext", "xt_conn"},
 	} {
 		s.Add(sym.addr, sym.typ, []byte(sym.name), []byte(sym.module))
@@ -402,7 +404,10 @@ func TestSymbols(t *testing.T) {
 		0xffffffff81000090: "ffffffff81000080-ffffffffc0000000 data",
 		0xffffffffc0000000: "ffffffffc0000000-ffffffffc0000010 code",
 		0xffffffffc0000010: "ffffffffc0000010-ffffffffc0000020 code",
-		0xffffffffc0000020: "none", // the last one's end isn't known
+		0xffffffffc0000030: "ffffffffc0000030-ffffffffc0000040 data", // BPF programs are no functions
+		0xffffffffc0000040: "ffffffffc0000040-ffffffffc0000050 data",
+		0xffffffffc0000050: "ffffffffc0000050-ffffffffc0000060 data",
+		0xffffffffc0000060: "none", // the last one's end isn't known
 		1<<64 - 1:          "none",
 	} {
 		got := "none"

@@ -5,6 +5,8 @@ package reach
 import (
 	"cmp"
 	"slices"
+
+	"fgtrace/internal/kallsyms"
 )
 
 // Symbols knows where functions and variables begin. They end where the next one
@@ -30,11 +32,22 @@ func (s *Symbols) Add(addr uint64, typ byte, name, module []byte) {
 	code := false
 	switch typ {
 	case 't', 'T', 'w', 'W':
-		code = len(module) > 0 || !s.data
+		code = len(module) > 0 && !isGenerated(module) || len(module) == 0 && !s.data
 	case 'a', 'A':
 		return // a number
 	}
 	s.symbols = append(s.symbols, symbol{addr, code})
+}
+
+// isGenerated tells the modules that stand for code which the kernel has made: BPF
+// programs begin as functions do that ftrace patches and that are called through
+// pointers, and are none.
+func isGenerated(module []byte) bool {
+	switch string(module) {
+	case kallsyms.ModuleBPF, kallsyms.ModuleFtrace, kallsyms.ModuleKprobes:
+		return true
+	}
+	return false
 }
 
 // mark looks for where code ends: from 6.19 on, read-only data has the type of
