@@ -149,11 +149,10 @@ func connectTCP() (client, server int, err error) {
 // that does not exist.
 func openOpenRounds() (round func() error, end func(), err error) {
 	const path = "/tmp/graph-open"
-	fd, err := unix.Open(path, unix.O_CREAT|unix.O_RDWR|unix.O_CLOEXEC, 0o600)
-	if err != nil {
+	// Not by opening it: that would be a call more than the rounds make.
+	if err := unix.Mknod(path, unix.S_IFREG|0o600, 0); err != nil {
 		return nil, nil, fmt.Errorf("make what is to be opened: %w", err)
 	}
-	unix.Close(fd)
 	round = func() error {
 		for _, path := range []string{path, "/proc/self/stat"} {
 			fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
