@@ -29,7 +29,13 @@ func (w *walk) amd64() {
 			}
 			switch f {
 			case calls:
-				w.add(call, at, w.addr+uint64(next)+uint64(in.imm))
+				target := w.addr + uint64(next) + uint64(in.imm)
+				if off, ok := w.inside(target); ok && off > 0 {
+					// It fills the return stack buffer, and never returns.
+					todo = append(todo, off)
+				} else {
+					w.add(call, at, target)
+				}
 			case jumps, branches:
 				target := w.addr + uint64(next) + uint64(in.imm)
 				if off, ok := w.inside(target); ok {
