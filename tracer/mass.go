@@ -174,12 +174,30 @@ func (m *mass) attach(keep map[*plan.Target]bool) (leftOver []int, next []way, e
 		}
 		leftOver = append(leftOver, refused...)
 	}
+	if m.session.opts.Graph != nil && len(leftOver) < m.wantedCount(keep) {
+		// The kernel has this way, and what it does not take no other way does.
+		for _, index := range leftOver {
+			m.session.refuse(m.session.targets[index], "the kernel refuses to patch it")
+		}
+		return nil, nil, nil
+	}
 	return leftOver, m.next, nil
+}
+
+// wantedCount returns how many targets are to be attached.
+func (m *mass) wantedCount(keep map[*plan.Target]bool) int {
+	n := 0
+	for _, index := range m.indices {
+		if keep[m.session.targets[index]] {
+			n++
+		}
+	}
+	return n
 }
 
 // maxRefusals is the number of single targets that a kernel refuses before all
 // that it has not taken yet are given up.
-const maxRefusals = 8
+const maxRefusals = 32
 
 // attachSome attaches targets, in halves where the kernel refuses them all.
 func (m *mass) attachSome(g *massGroup, indices []int, refusals *int) (refused []int, err error) {

@@ -400,7 +400,7 @@ func TestSymbols(t *testing.T) {
 		0xffffffff81000020: "ffffffff81000020-ffffffff81000030 code",
 		0xffffffff81000031: "ffffffff81000030-ffffffff81000040 data",
 		0xffffffff81000040: "ffffffff81000040-ffffffff81000050 data",
-		0xffffffff81000060: "ffffffff81000060-ffffffff81000070 code",
+		0xffffffff81000060: "ffffffff81000060-ffffffff81000070 data", // it is gone
 		0xffffffff81000090: "ffffffff81000080-ffffffffc0000000 data",
 		0xffffffffc0000000: "ffffffffc0000000-ffffffffc0000010 code",
 		0xffffffffc0000010: "ffffffffc0000010-ffffffffc0000020 code",

@@ -51,15 +51,15 @@ func isGenerated(module []byte) bool {
 }
 
 // mark looks for where code ends: from 6.19 on, read-only data has the type of
-// code.
+// code. That of the start, behind it, is gone.
 func (s *Symbols) mark(name []byte) {
 	if len(name) < len("_etext") || name[0] != '_' {
 		return
 	}
 	switch string(name) {
-	case "_etext", "_einittext":
+	case "_etext":
 		s.data = true
-	case "_sinittext", "_stext":
+	case "_stext":
 		s.data = false
 	}
 }
