@@ -1,7 +1,11 @@
 package tracer
 
 import (
+	"bytes"
 	"fmt"
+	"os"
+	"slices"
+	"strconv"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -71,6 +75,11 @@ func newPointedWatcher(s *Session, c *Callees) (*pointedWatcher, error) {
 		return nil, fmt.Errorf("load program %s: %w", bpf.ProgSeen, err)
 	}
 	addrs := c.pointedFunctions()
+	if listed, err := patchableAddrs(); err == nil {
+		// What is listed is behind the instruction that indirect calls land on.
+		addrs = slices.DeleteFunc(addrs, func(addr uint64) bool { return !listed[addr] && !listed[addr+landingPad] })
+		c.pointed = addrs
+	}
 	numbers := make([]uint64, len(addrs))
 	for i := range numbers {
 		numbers[i] = uint64(i)
@@ -81,6 +90,27 @@ func newPointedWatcher(s *Session, c *Callees) (*pointedWatcher, error) {
 		return nil, fmt.Errorf("attach by kprobe.multi: the kernel refuses it")
 	}
 	return w, nil
+}
+
+// landingPad is the size of the instruction that indirect calls land on, in bytes.
+const landingPad = 4
+
+// patchableAddrs returns the addresses of the functions that ftrace can patch
+// (Linux 6.5, 83f74441bcb1). It takes the kernel as long as /proc/kallsyms. Without
+// it, attaching tells.
+func patchableAddrs() (map[uint64]bool, error) {
+	raw, err := os.ReadFile(patchableFile + "_addrs")
+	if err != nil {
+		return nil, fmt.Errorf("read patchable functions: %w", err)
+	}
+	addrs := make(map[uint64]bool, bytes.Count(raw, []byte{'\n'}))
+	for line := range bytes.Lines(raw) {
+		text, _, _ := bytes.Cut(line, []byte{' '})
+		if addr, err := strconv.ParseUint(string(text), 16, 64); err == nil {
+			addrs[addr] = true
+		}
+	}
+	return addrs, nil
 }
 
 // attach attaches to functions, in halves where the kernel refuses one of them.
