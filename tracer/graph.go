@@ -79,7 +79,9 @@ func (s *Session) ExtendMass(targets []*plan.Target) (bool, error) {
 	left := s.left
 	s.left = nil
 	switch {
-	case len(left) == len(targets) && len(left) > 0:
+	case len(targets) == 0:
+		return s.kernel.FprobeOnGraph() || s.kernel.FprobeAlone(), nil
+	case len(left) == min(len(targets), maxExtra):
 		first := len(s.targets) - len(targets)
 		s.targets, s.shapes = s.targets[:first], s.shapes[:first]
 		return false, nil
@@ -106,15 +108,17 @@ const fewLinks = 16
 
 func (s *Session) extend(targets []*plan.Target, assign func(indices []int) error) error {
 	first := len(s.targets)
-	if room := int(s.maps[bpf.MapCounts].MaxEntries()) - first; len(targets) > room {
-		return fmt.Errorf("extend graph: %d functions, and there is room for %d", len(targets), room)
-	}
+	room := max(int(s.maps[bpf.MapCounts].MaxEntries())-first, 0)
 	s.targets = append(s.targets, targets...)
 	s.shapes = append(s.shapes, make([]event.Shape, len(targets))...)
-	indices := make([]int, len(targets))
+	indices := make([]int, 0, len(targets))
 	keep := make(map[*plan.Target]bool, len(targets))
 	for i, t := range targets {
-		indices[i] = first + i
+		if i >= room {
+			s.refuse(t, fmt.Sprintf("there is room for %d functions below the roots, and nearer ones took it", maxExtra))
+			continue
+		}
+		indices = append(indices, first+i)
 		keep[t] = true
 		s.shapes[first+i] = t.Shape(false)
 		s.build.Graph.MaxWords = max(s.build.Graph.MaxWords, t.Words)

@@ -558,7 +558,7 @@ type Loss struct {
 func (s *Session) Losses() (losses []Loss, sharedMisses uint64, err error) {
 	losses = make([]Loss, len(s.targets))
 	var perCPU []wire.Counters
-	for i := range losses {
+	for i := range min(len(losses), int(s.maps[bpf.MapCounts].MaxEntries())) {
 		if err := s.maps[bpf.MapCounts].Lookup(uint32(i), &perCPU); err != nil {
 			return nil, 0, fmt.Errorf("read counters: %w", err)
 		}

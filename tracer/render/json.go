@@ -146,9 +146,14 @@ func (j *JSON) AppendEnd(dst []byte, e *End) []byte {
 		NoEntry         uint64 `json:"no_entry"`
 		NoExit          uint64 `json:"no_exit"`
 		Running         uint64 `json:"running"`
+		ExitLost        uint64 `json:"exit_lost,omitempty"`
+		NoTree          uint64 `json:"roots_left_out,omitempty"`
+		TooDeep         uint64 `json:"too_deep,omitempty"`
+		LostOpens       uint64 `json:"late,omitempty"`
 		Targets         []loss `json:"targets"`
 		Skipped         []skip `json:"skipped"`
-	}{"end", e.Events, e.Lost, e.RecursionMisses, e.Self, e.NoEntry, e.NoExit, e.Running, losses, skipped})
+	}{"end", e.Events, e.Lost, e.RecursionMisses, e.Self, e.NoEntry, e.NoExit, e.Running,
+		e.ExitLost, e.NoTree, e.TooDeep, e.LostOpens, losses, skipped})
 }
 
 // appendObject appends a line by reflection: for what comes once.
