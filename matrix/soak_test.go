@@ -121,9 +121,13 @@ func TestSoakOfGraphs(t *testing.T) {
 		for _, line := range log.complaints(t) {
 			t.Errorf("round %d: the kernel says: %s", i, line)
 		}
-		if i == 0 {
-			loads.pause(t, func() { warm = usedMemory(t) })
-		}
+		loads.pause(t, func() {
+			used := usedMemory(t)
+			t.Logf("round %d: memory %+v", i, used)
+			if i == 0 {
+				warm = used
+			}
+		})
 		if t.Failed() {
 			break
 		}
@@ -278,7 +282,7 @@ func openKernelLog(t *testing.T) *kernelLog {
 	return &kernelLog{fd}
 }
 
-var complaint = regexp.MustCompile(`(?i)BUG\b|WARNING:|Oops|stall|blocked for more than|lockup|Call Trace|general protection|refcount_t|RIP: |leak|corrupt|panic`)
+var complaint = regexp.MustCompile(`(?i)\bBUG\b|WARNING:|Oops|stall|blocked for more than|lockup|Call Trace|general protection|refcount_t|RIP: |leak|corrupt|panic`)
 
 // complaints are the lines since the last time that tell of something wrong, and
 // those behind the first of them.
