@@ -132,8 +132,8 @@ func AMD64() Arch {
 			{Bytes: []byte{0x0f, 0x1f, 0x44, 0x00, 0x00}, Mask: []byte{0xff, 0xff, 0xff, 0xff, 0xff}}, // nopl 0(%rax,%rax,1)
 			// The same on what is not Intel's, up to 5.12 (a89dfde3dc3c).
 			{Bytes: []byte{0x66, 0x66, 0x66, 0x66, 0x90}, Mask: []byte{0xff, 0xff, 0xff, 0xff, 0xff}},
-			{Bytes: []byte{0xe8}, Mask: []byte{0xff}, IsBranch: true},                                 // call
-			{Bytes: []byte{0xe9}, Mask: []byte{0xff}, IsBranch: true},                                 // jmp
+			{Bytes: []byte{0xe8}, Mask: []byte{0xff}, IsBranch: true}, // call
+			{Bytes: []byte{0xe9}, Mask: []byte{0xff}, IsBranch: true}, // jmp
 		},
 	}
 }

@@ -27,8 +27,8 @@ const (
 
 	ProgKprobe    = "on_kprobe"
 	ProgKretprobe = "on_kretprobe"
-	ProgWhoami  = "whoami"
-	ProgPeek    = "peek"
+	ProgWhoami    = "whoami"
+	ProgPeek      = "peek"
 
 	MapEvents  = "events"
 	MapCounts  = "counts"

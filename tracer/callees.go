@@ -17,8 +17,9 @@ type Callees struct {
 	depth     int
 	known     map[uint64]bool // targets, and what can't be one
 	skipped   []plan.Skip
-	code      bool       // what code tells counts, not only what was seen
-	seen      []seenCall // not in calls yet
+	denied    map[string]string // reasons
+	code      bool              // what code tells counts, not only what was seen
+	seen      []seenCall        // not in calls yet
 	have      map[seenCall]bool
 	pointed   []uint64    // functions that are watched
 	below     map[int]int // those that were called, at which depth: not in calls yet
@@ -29,7 +30,7 @@ type seenCall struct{ from, to uint64 }
 // NewCallees begins with the code of a graph's roots, to so many levels below
 // them.
 func NewCallees(s *Session, symbols *Symbols, selection plan.Selection) *Callees {
-	c := &Callees{session: s, symbols: symbols, selection: selection, depth: s.opts.Graph.Depth, known: make(map[uint64]bool), code: true}
+	c := &Callees{session: s, symbols: symbols, selection: selection, depth: s.opts.Graph.Depth, known: make(map[uint64]bool), code: true, denied: plan.DenyList()}
 	if c.depth == 0 {
 		c.depth = MaxDepth
 	}
@@ -41,8 +42,9 @@ func NewCallees(s *Session, symbols *Symbols, selection plan.Selection) *Callees
 	}
 	c.calls = reach.New(reach.Kernel{
 		Arch: s.kernel.Arch.Name, Symbols: symbols.places, Read: s.peek,
-		Part: func(addr uint64) bool { return isPart(c.name(addr)) },
-		Leaf: func(addr uint64) bool { return isEnd(c.name(addr)) },
+		Part:      func(addr uint64) bool { return isPart(c.name(addr)) },
+		Leaf:      func(addr uint64) bool { return isEnd(c.name(addr)) },
+		Traceable: c.traceable,
 	})
 	return c
 }
@@ -105,13 +107,12 @@ func (c *Callees) settle() {
 // not known to be called: those to be watched.
 func (c *Callees) pointedFunctions() []uint64 {
 	a := c.session.kernel.Arch
-	denied := plan.DenyList()
 	c.pointed = c.pointed[:0]
 	for _, addr := range c.calls.Pointed(a.LandingPad) {
 		if c.known[addr] || !c.patchable(addr) || len(c.pointed) == maxPointed {
 			continue
 		}
-		if name := c.name(addr); denied[name] != "" || isEnd(name) || !c.selection.Wants(name) {
+		if name := c.name(addr); c.denied[name] != "" || isEnd(name) || !c.selection.Wants(name) {
 			continue
 		}
 		c.pointed = append(c.pointed, addr)
@@ -154,6 +155,10 @@ func (c *Callees) Next() ([]*plan.Target, error) {
 		if !ok || isThunk(sym.Name) || !c.selection.Wants(sym.Name) {
 			continue
 		}
+		if r.Through {
+			c.skip(sym.Name, sym.Module)
+			continue
+		}
 		found = append(found, plan.Callee{Func: sym.Name, Module: sym.Module, Addr: r.Addr})
 	}
 	targets, skipped, err := c.session.kernel.Callees(found)
@@ -161,16 +166,24 @@ func (c *Callees) Next() ([]*plan.Target, error) {
 		return nil, err
 	}
 	c.skipped = append(c.skipped, skipped...)
-	kept := targets[:0]
 	for _, t := range targets {
-		if !c.patchable(t.Addr) {
-			c.skipped = append(c.skipped, plan.Skip{Func: t.Func, Module: t.Module, Reason: plan.ReasonNotPatchable})
-			continue
-		}
 		t.Patchable = true
-		kept = append(kept, t)
 	}
-	return kept, nil
+	return targets, nil
+}
+
+// skip notes a function that can't be traced.
+func (c *Callees) skip(name, module string) {
+	reason := plan.ReasonNotPatchable
+	if denied := c.denied[name]; denied != "" {
+		reason = "on the deny list: " + denied
+	}
+	c.skipped = append(c.skipped, plan.Skip{Func: name, Module: module, Reason: reason})
+}
+
+// traceable tells whether a function can be a node.
+func (c *Callees) traceable(addr uint64) bool {
+	return c.denied[c.name(addr)] == "" && c.patchable(addr)
 }
 
 // patchable tells whether ftrace can patch a function.
@@ -186,6 +199,32 @@ func (c *Callees) patchable(addr uint64) bool {
 	}
 	sym, ok := c.symbols.text.Symbol(target)
 	return !ok || sym.Module != "" || strings.HasPrefix(sym.Name, "ftrace_")
+}
+
+// Walk calls fn for each root and each function that its code calls directly,
+// nested to the graph's depth, in the order of the code. What a function calls comes
+// once: again tells that it came before.
+func (c *Callees) Walk(fn func(depth int, name, module string, again bool)) {
+	walked := make(map[uint64]bool)
+	var walk func(addr uint64, depth int)
+	walk = func(addr uint64, depth int) {
+		sym, ok := c.symbols.text.Symbol(addr)
+		if !ok || isThunk(sym.Name) || depth > 0 && !c.selection.Wants(sym.Name) {
+			return
+		}
+		callees := c.calls.Callees(addr)
+		fn(depth, sym.Name, sym.Module, walked[addr] && len(callees) > 0)
+		if walked[addr] || depth == c.depth || isEnd(sym.Name) {
+			return
+		}
+		walked[addr] = true
+		for _, to := range callees {
+			walk(to, depth+1)
+		}
+	}
+	for _, root := range c.roots {
+		walk(root, 0)
+	}
 }
 
 // Skipped returns what may be called and can't be traced.

@@ -46,14 +46,15 @@ func (s *Session) graphOptions() *build.Graph {
 	}
 }
 
-// keyAt returns where a caller's frame begins, behind the argument words that a
-// trampoline saves: behind the return value, the frame pointer, and a return
-// address or, as long as trampolines are called from the function, two.
+// keyAt returns where the return address into the caller is, behind the argument
+// words that a trampoline saves: behind the return value and the frame pointer, and
+// as long as trampolines are called from the function, behind the return address
+// into that. A probe has its stack pointer there.
 func (s *Session) keyAt() int {
 	if s.kernel.JmpMode() {
-		return 3 * wordBytes
+		return 2 * wordBytes
 	}
-	return 4 * wordBytes
+	return 3 * wordBytes
 }
 
 const wordBytes = 8
@@ -62,7 +63,7 @@ const wordBytes = 8
 // out: see Refused. Records of the others may come before it returns: their
 // indices come behind those that there are. It may run while others drain.
 func (s *Session) Extend(targets []*plan.Target) error {
-	return s.extend(targets, func(indices []int) error { return s.assign(indices, ways()) })
+	return s.extend(targets, func(indices []int) error { return s.assign(indices, s.ways()) })
 }
 
 // ExtendMass adds targets to a graph if the kernel has a way of attaching to many
@@ -70,7 +71,7 @@ func (s *Session) Extend(targets []*plan.Target) error {
 // attached one by one, if there are only a few of them.
 func (s *Session) ExtendMass(targets []*plan.Target) (bool, error) {
 	s.massOnly = true
-	err := s.extend(targets, func(indices []int) error { return s.assign(indices, ways()) })
+	err := s.extend(targets, func(indices []int) error { return s.assign(indices, s.ways()) })
 	s.massOnly = false
 	if err != nil {
 		return false, err

@@ -13,8 +13,10 @@ import (
 // many functions at once, all of them. Its methods are called by whoever drains
 // the session; what takes long runs beside them.
 type Learning struct {
-	session *Session
-	callees *Callees
+	callees found
+	open    func() (watcher, error)    // begins to watch
+	attach  func([]*plan.Target) error // to functions that were found
+	now     func() time.Time
 	isMass  bool
 	watcher watcher // nil: not watching
 	state   learningState
@@ -29,14 +31,21 @@ type Learning struct {
 
 	early []earlyCall // that were seen before the watcher was ready
 
-	work  chan work // what is under way beside; nil: nothing
-	grown chan struct{}
-	err   error // why nothing could be learned
+	work  chan work     // what is under way beside; nil: nothing
+	grown chan struct{} // the output knows what was found; closed: it never will
+	err   error         // why nothing could be learned
 }
 
 type earlyCall struct {
 	number uint64
 	depth  int
+}
+
+// found is where what was seen goes, and targets come from: Callees.
+type found interface {
+	sawPointed(number uint64, depth int) bool
+	settle()
+	Next() ([]*plan.Target, error)
 }
 
 // watcher sees functions be called that are not traced.
@@ -85,26 +94,33 @@ const (
 // NewLearning prepares to learn. Where the kernel attaches to many functions at
 // once, calls through pointers are all that is to be learned.
 func NewLearning(s *Session, c *Callees, isMass bool) *Learning {
-	return &Learning{session: s, callees: c, isMass: isMass}
+	open := func() (watcher, error) {
+		if isMass {
+			return newPointedWatcher(s, c)
+		}
+		return newCallWatcher(c)
+	}
+	attach := s.Extend
+	if isMass {
+		attach = func(targets []*plan.Target) error {
+			_, err := s.ExtendMass(targets)
+			return err
+		}
+	}
+	return &Learning{callees: c, open: open, attach: attach, now: time.Now, isMass: isMass}
 }
 
 // Begin begins to watch. It is over at once where the kernel can't.
 func (l *Learning) Begin() {
-	now := time.Now()
+	now := l.now()
 	if l.rounds == 0 {
 		l.begun = now
 	}
 	l.rounds++
 	l.state, l.lastNews, l.quiet = learningOpens, now, 0
 	l.beside(func(out chan<- work) {
-		var w work
-		if l.isMass {
-			w.watcher, w.err = newPointedWatcher(l.session, l.callees)
-		} else {
-			w.watcher, w.err = newCallWatcher(l.callees)
-		}
-		w.done = true
-		out <- w
+		watcher, err := l.open()
+		out <- work{done: true, watcher: watcher, err: err}
 	})
 }
 
@@ -151,7 +167,7 @@ func (l *Learning) Seen(number uint64, depth int) {
 func (l *Learning) add(news int) {
 	if news > 0 {
 		l.news += news
-		l.quiet, l.lastNews = 0, time.Now()
+		l.quiet, l.lastNews = 0, l.now()
 	}
 }
 
@@ -175,11 +191,11 @@ func (l *Learning) Poll() (targets []*plan.Target, err error) {
 	if l.state != learningOn {
 		return nil, nil
 	}
-	still := time.Since(l.lastNews)
+	still := l.now().Sub(l.lastNews)
 	switch {
 	case l.news > 0 && still >= learningBatch && (l.isMass || l.quiet > 0):
 		l.extend()
-	case l.news == 0 && l.quiet >= learningQuiet && still >= learningQuietTime, time.Since(l.begun) > learningLimit:
+	case l.news == 0 && l.quiet >= learningQuiet && still >= learningQuietTime, l.now().Sub(l.begun) > learningLimit:
 		l.end()
 	}
 	return nil, nil
@@ -204,15 +220,18 @@ func (l *Learning) extend() {
 		targets, nextErr := l.callees.Next()
 		if err = errors.Join(err, nextErr); err == nil && len(targets) > 0 {
 			out <- work{targets: targets}
-			<-l.grown
-			err = l.session.Extend(targets)
+			if _, known := <-l.grown; known {
+				err = l.attach(targets)
+			} else {
+				targets = nil
+			}
 		}
 		out <- work{done: true, err: err, targets: targets}
 	})
 }
 
 // Go lets functions be attached that Poll returned.
-func (l *Learning) Go() { close(l.grown) }
+func (l *Learning) Go() { l.grown <- struct{}{} }
 
 func (l *Learning) finish(w work) error {
 	switch l.state {
@@ -222,14 +241,16 @@ func (l *Learning) finish(w work) error {
 			return nil
 		}
 		l.watcher, l.state = w.watcher, learningOn
-		l.lastNews = time.Now()
+		l.lastNews = l.now()
 		for _, e := range l.early {
 			l.Seen(e.number, e.depth)
 		}
 		l.early = nil
 	case learningAdds:
-		l.functions += len(w.targets)
-		l.lastNews, l.state = time.Now(), learningOn
+		if w.err == nil {
+			l.functions += len(w.targets)
+		}
+		l.lastNews, l.state = l.now(), learningOn
 		if l.watcher != nil {
 			break
 		}
@@ -256,7 +277,6 @@ func (l *Learning) Close() error {
 	for l.work != nil {
 		w := <-l.work
 		if !w.done { // it is too late for these
-			errs = append(errs, errUnknownToOutput)
 			close(l.grown)
 			continue
 		}
@@ -271,8 +291,6 @@ func (l *Learning) Close() error {
 	l.state = learningIsOver
 	return errors.Join(errs...)
 }
-
-var errUnknownToOutput = errors.New("extend graph: the output does not know the functions")
 
 // Err tells why nothing could be learned.
 func (l *Learning) Err() error {

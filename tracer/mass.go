@@ -89,11 +89,20 @@ type mass struct {
 	groups  []massGroup
 }
 
+// massKey is what programs of a graph have in common that are the same.
+type massKey struct {
+	way     string
+	strings uint64
+	words   int
+	root    bool
+}
+
 type massGroup struct {
 	build.Group
-	prog  *ebpf.Program
-	links []int // descriptors
-	have  []int // indices of the targets that are attached
+	prog   *ebpf.Program
+	shared bool  // the program is that of an earlier group
+	links  []int // descriptors
+	have   []int // indices of the targets that are attached
 }
 
 func newMass(s *Session, w way, indices []int, next []way) *mass {
@@ -108,6 +117,15 @@ func (m *mass) load(o build.Options) error {
 		at = m.way.entries
 	}
 	for _, g := range o.Groups(m.session.targets, m.indices) {
+		if o.Graph != nil {
+			// Programs serve functions that are found later, too.
+			g.Shape.Words = max(g.Shape.Words, m.session.kernel.Arch.ArgRegisters)
+		}
+		key := massKey{m.way.name, g.Strings, g.Shape.Words, g.Root}
+		if prog, ok := m.session.massProgs[key]; ok {
+			m.groups = append(m.groups, massGroup{Group: g, prog: prog, shared: true})
+			continue
+		}
 		insns, err := m.session.programs.instructions(m.way.program, o.GroupConstants(g, m.session.kernel.Arch.Regs))
 		if err != nil {
 			return fmt.Errorf("load program of %s: %w", m.way.name, err)
@@ -121,6 +139,12 @@ func (m *mass) load(o build.Options) error {
 			return fmt.Errorf("load program of %s: %w", m.way.name, err)
 		}
 		m.groups = append(m.groups, massGroup{Group: g, prog: prog})
+		if o.Graph != nil {
+			if m.session.massProgs == nil {
+				m.session.massProgs = make(map[massKey]*ebpf.Program)
+			}
+			m.session.massProgs[key] = prog
+		}
 		for _, index := range g.Targets {
 			m.session.shapes[index] = g.Shape
 		}
@@ -222,11 +246,14 @@ func (m *mass) misses(losses []Loss) (shared uint64, err error) {
 func (m *mass) missed(int) (entries, exits uint64, err error) { return 0, 0, nil }
 
 func (g *massGroup) missed(w way) (uint64, error) {
-	stats, err := g.prog.Stats()
-	if err != nil {
-		return 0, fmt.Errorf("read recursion misses: %w", err)
+	var missed uint64
+	if !g.shared {
+		stats, err := g.prog.Stats()
+		if err != nil {
+			return 0, fmt.Errorf("read recursion misses: %w", err)
+		}
+		missed = stats.RecursionMisses
 	}
-	missed := stats.RecursionMisses
 	if w.typ != ebpf.Kprobe {
 		return missed, nil
 	}
@@ -245,7 +272,9 @@ func (m *mass) close() {
 		for _, fd := range g.links {
 			unix.Close(fd)
 		}
-		g.prog.Close()
+		if !g.shared {
+			g.prog.Close()
+		}
 	}
 	m.groups = nil
 }

@@ -71,9 +71,10 @@ type Session struct {
 	sharedBefore uint64
 
 	// Of a graph.
-	roots    int
-	massOnly bool  // no links for what is assigned: it is left
-	left     []int // indices of targets
+	roots     int
+	massProgs map[massKey]*ebpf.Program
+	massOnly  bool  // no links for what is assigned: it is left
+	left      []int // indices of targets
 }
 
 // bases are where variables are in the memory that the session shares with its
@@ -178,7 +179,7 @@ func (s *Session) load() error {
 	for i := range all {
 		all[i] = i
 	}
-	return s.assign(all, ways())
+	return s.assign(all, s.ways())
 }
 
 // assign finds backends for targets, and has them load their programs: one
@@ -254,10 +255,22 @@ func (s *Session) assign(indices []int, ways []way) error {
 	return l.load(s.build)
 }
 
+// ways returns the ways of attaching to many functions, the best first. In a graph
+// probes are: they run without being preempted. A program that a trampoline calls
+// may be, and until its task goes on, the kernel leaves out all runs of it on that
+// CPU. It serves all functions of the graph.
+func (s *Session) ways() []way {
+	all := ways()
+	if s.opts.Graph != nil {
+		slices.Reverse(all)
+	}
+	return all
+}
+
 // keptFromMass tells whether a target of a graph has links in any case: on kernels
 // whose sessions miss calls, a missed root is a missed tree.
 func (s *Session) keptFromMass(t *plan.Target) bool {
-	return s.opts.Graph != nil && t.Root && s.roots < massFrom && s.opts.Backend == ""
+	return s.opts.Graph != nil && t.Root && s.roots < massFrom && s.opts.Backend == "" && !s.kernel.FprobeOnGraph()
 }
 
 // probesForStack tells whether a probe is to be had for the sake of its stacks,

@@ -3,7 +3,12 @@ package code
 // amd64 walks from the entry on, each instruction once.
 func (w *walk) amd64() {
 	w.seen = make([]uint64, (len(w.code)+63)/64)
-	todo := make([]int, 1, 16)
+	todo := make([]int, 0, 16)
+	if w.isPart {
+		todo = append(todo, w.entries...)
+	} else {
+		todo = append(todo, 0)
+	}
 	var in x86
 	for len(todo) > 0 {
 		at := todo[len(todo)-1]
@@ -56,7 +61,7 @@ func isUndefined(b byte) bool { return b == 0xd6 || b == 0xea }
 // jump, that ftrace puts at the entry or behind endbr64, which the kernel
 // replaces by a nop where nothing needs it.
 func (w *walk) patchedAMD64(at int) bool {
-	if op := w.code[at]; at != 0 && at != 4 || op != 0xe8 && op != 0xe9 {
+	if op := w.code[at]; w.isPart || at != 0 && at != 4 || op != 0xe8 && op != 0xe9 {
 		return false
 	}
 	if at == 0 {

@@ -7,6 +7,12 @@ import "encoding/binary"
 func (w *walk) arm64() {
 	w.seen = make([]uint64, (len(w.code)/4+64)/64)
 	todo := make([]way, 1, 4)
+	if w.isPart {
+		todo = todo[:0]
+		for _, off := range w.entries {
+			todo = append(todo, way{at: off})
+		}
+	}
 	for len(todo) > 0 {
 		s := todo[len(todo)-1]
 		todo = todo[:len(todo)-1]

@@ -42,7 +42,23 @@ type Refs struct {
 // behind the trap of a warning. What ftrace puts at the entry is left out as
 // well: its call can't be told from the function's own.
 func Scan(arch string, code []byte, addr, lowest uint64) (Refs, error) {
-	w := walk{code: code, addr: addr, lowest: lowest, found: make([]ref, 0, 4+len(code)/32)}
+	return scan(arch, walk{code: code, addr: addr, lowest: lowest})
+}
+
+// ScanPart reads the code of a part that the compiler has moved away from its
+// function, which is entered at any of some addresses. ftrace patches none.
+func ScanPart(arch string, code []byte, addr, lowest uint64, entries []uint64) (Refs, error) {
+	w := walk{code: code, addr: addr, lowest: lowest, isPart: true}
+	for _, entry := range entries {
+		if off, ok := w.inside(entry); ok {
+			w.entries = append(w.entries, off)
+		}
+	}
+	return scan(arch, w)
+}
+
+func scan(arch string, w walk) (Refs, error) {
+	w.found = make([]ref, 0, 4+len(w.code)/32)
 	switch arch {
 	case "amd64":
 		w.amd64()
@@ -58,6 +74,8 @@ func Scan(arch string, code []byte, addr, lowest uint64) (Refs, error) {
 type walk struct {
 	code         []byte
 	addr, lowest uint64
+	isPart       bool
+	entries      []int // of a part: offsets
 
 	seen     []uint64 // a bit for each place where an instruction can begin
 	found    []ref

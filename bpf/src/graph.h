@@ -5,8 +5,8 @@
  * A task that has called a root function gets a tree: the calls of its that are
  * under way, the root first. What interrupts a task has returned before the task
  * goes on, so one list of a task holds the calls of interrupts, too. Each call's
- * key is the address behind which its caller's frame begins: on one stack, calls
- * made in it have lower ones, and a call whose key is below that of a new one has
+ * key is the address of the return address into its caller: on one stack, calls made
+ * in it have lower ones, and a call whose key is below that of a new one has
  * returned, whether its exit was seen or not.
  *
  * Only code that runs as a task touches its tree, so a flag is enough to keep
@@ -434,7 +434,7 @@ INLINE bool node_entered(struct site *site)
 	if (CONFIG(CONFIG_NO_INTERRUPT))
 		irq_save(&flags);
 	kept = enter_node(site);
-	if (CONFIG(CONFIG_NO_INTERRUPT))
+	if (CONFIG_AGAIN(CONFIG_NO_INTERRUPT))
 		irq_restore(&flags);
 	return kept;
 }
@@ -446,7 +446,7 @@ INLINE void node_left(struct site *site)
 	if (CONFIG(CONFIG_NO_INTERRUPT))
 		irq_save(&flags);
 	leave_node(site);
-	if (CONFIG(CONFIG_NO_INTERRUPT))
+	if (CONFIG_AGAIN(CONFIG_NO_INTERRUPT))
 		irq_restore(&flags);
 }
 

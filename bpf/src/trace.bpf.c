@@ -60,6 +60,15 @@ u8 busy[MAX_CPUS];
 		value;                                                         \
 	})
 
+/* The same behind much code: a value that is kept over it is none that the loader
+ * knows of. */
+#define CONFIG_AGAIN(id)                                                       \
+	({                                                                     \
+		u64 value;                                                     \
+		asm volatile("%0 = %1 ll" : "=r"(value) : "i"(CONFIG_MARK + (id))); \
+		value;                                                         \
+	})
+
 /*
  * A load of ctx[i] with the offset in the instruction: the verifier refuses a
  * context pointer that was added to, which is what clang makes of the plain C.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"time"
 
 	"fgtrace/tracer"
@@ -164,4 +165,73 @@ func (g *graph) skipped(p *plan.Plan) []plan.Skip {
 		}
 	}
 	return more
+}
+
+// planGraph prints what the code of the roots calls, or what would be traced, and
+// attaches nothing.
+func planGraph(o *options, kernel *plan.Kernel, p *plan.Plan, symbols func() (*tracer.Symbols, error), stdout, stderr io.Writer) (err error) {
+	syms, err := symbols()
+	if err != nil {
+		return err
+	}
+	if err := syms.Check(p); err != nil {
+		return err
+	}
+	// The kernel's code is read by a program.
+	session, err := tracer.Load(kernel, p, tracer.Options{Exits: true, Calls: true, BufferSize: o.bufferLen, Graph: o.graphOptions()})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, session.Close()) }()
+	p.Skip(session.Refused())
+	callees, err := o.newCallees(session, syms)
+	if err != nil {
+		return err
+	}
+	if o.graphProto {
+		return printProto(callees, stdout)
+	}
+	targets, err := callees.Next()
+	if err != nil {
+		return err
+	}
+	roots := 0
+	for _, t := range p.Targets {
+		if t.Root {
+			roots++
+		}
+	}
+	for _, t := range slices.Concat(p.Targets, targets) {
+		indent := "  "
+		if t.Root {
+			indent = ""
+		}
+		text := t.Prototype()
+		if t.Raw {
+			text = "no BTF prototype: shown with registers"
+		}
+		if _, err := fmt.Fprintf(stdout, "%s%s: %s\n", indent, qualified(t.Func, t.Module), text); err != nil {
+			return fmt.Errorf("write plan: %w", err)
+		}
+	}
+	skipped := append(p.Skipped, callees.Skipped()...)
+	reportSkipped(stderr, skipped)
+	fmt.Fprintf(stderr, "trace: would trace %d roots and %d functions below them, %d not; what else is called through pointers is found when it is called\n",
+		roots, len(p.Targets)-roots+len(targets), len(skipped))
+	return nil
+}
+
+// printProto prints the call tree that the code has.
+func printProto(callees *tracer.Callees, w io.Writer) error {
+	var failed error
+	callees.Walk(func(depth int, name, module string, again bool) {
+		more := ""
+		if again {
+			more = " ..."
+		}
+		if _, err := fmt.Fprintf(w, "%*s%s%s\n", 2*depth, "", qualified(name, module), more); err != nil && failed == nil {
+			failed = fmt.Errorf("write call tree: %w", err)
+		}
+	})
+	return failed
 }

@@ -30,6 +30,7 @@ type options struct {
 
 	graph        bool
 	graphDepth   int
+	depthGiven   bool
 	graphInclude []string
 	graphExclude []string
 	graphExtra   []string
@@ -84,6 +85,7 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 			} else if len(args) > 0 {
 				return usageError{fmt.Errorf("parse arguments: unexpected %q; a command to run goes behind --", args[0])}
 			}
+			o.depthGiven = cmd.Flags().Changed("fgraph-max-depth")
 			if err := o.parse(); err != nil {
 				return err
 			}
@@ -220,7 +222,7 @@ func (o *options) graphOnly() string {
 		name  string
 		given bool
 	}{
-		{"fgraph-max-depth", o.graphDepth != defaultDepth}, {"fgraph-include", len(o.graphInclude) > 0},
+		{"fgraph-max-depth", o.depthGiven}, {"fgraph-include", len(o.graphInclude) > 0},
 		{"fgraph-exclude", len(o.graphExclude) > 0}, {"fgraph-extra", len(o.graphExtra) > 0},
 		{"fgraph-proto", o.graphProto}, {"fgraph-summary", o.graphSummary}, {"no-irqs", o.noIRQs}, {"no-learn", o.noLearn},
 	} {

@@ -39,10 +39,10 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		return err
 	}
 	progress.phase("plan")
-	if n := len(p.Targets); n > maxTargets && !o.yes && !o.dryRun {
+	if n := len(p.Targets); n > maxTargets && !o.yes && !o.dryRun && !o.graphProto {
 		return usageError{fmt.Errorf("plan: %q names %d functions; --yes traces more than %d", o.targetText(), n, maxTargets)}
 	}
-	if o.dryRun {
+	if o.dryRun && !o.graph {
 		return dryRun(kernel, p, symbols, stdout, stderr)
 	}
 
@@ -53,6 +53,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	if o.graph {
 		for _, t := range p.Targets {
 			t.Root = o.isRoot(t.Func)
+		}
+		if o.dryRun || o.graphProto {
+			return planGraph(o, kernel, p, symbols, stdout, stderr)
 		}
 	}
 	names, unwatched := tracer.NewNames(o.stack)
@@ -222,6 +225,7 @@ func newFlow(o *options, kernel *plan.Kernel, session *tracer.Session, names *tr
 		options.Stacks = &flow.Stacks{Symbols: names, Limit: limit, PatchSpan: kernel.Arch.PatchSpan, Raw: o.verbose}
 	}
 	if g != nil {
+		options.Shapes = shapes(session.Targets()) // a program may end what another has begun
 		options.Root, options.Seen = g.root, g.learning.Seen
 	}
 	switch {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -44,6 +45,7 @@ func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
+		Cmds:                map[string]func(ts *testscript.TestScript, neg bool, args []string){"sorted": sorted, "lines": lines},
 		Condition: func(cond string) (bool, error) {
 			if cond != "btf" {
 				return false, nil
@@ -55,4 +57,27 @@ func TestScript(t *testing.T) {
 			return true, f.Close()
 		},
 	})
+}
+
+// sorted succeeds if the lines of a file are sorted, and no two are the same.
+func sorted(ts *testscript.TestScript, neg bool, args []string) {
+	last := ""
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		if line <= last {
+			ts.Fatalf("%s does not come behind %s", line, last)
+		}
+		last = line
+	}
+}
+
+// lines succeeds if a file has at least and at most so many lines.
+func lines(ts *testscript.TestScript, neg bool, args []string) {
+	n := strings.Count(ts.ReadFile(args[2]), "\n")
+	least, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	most, err := strconv.Atoi(args[1])
+	ts.Check(err)
+	if n < least || n > most {
+		ts.Fatalf("%d lines, not within %d and %d", n, least, most)
+	}
 }

@@ -9,7 +9,12 @@ const (
 	kindEntry     = 1
 	kindExit      = 2
 	kindCall      = 3
+	kindOpen      = 4
+	kindStrings   = 5
+	kindNode      = 6
+	kindSeen      = 7
 	flagEntryLost = 1
+	flagExitLost  = 2
 	commSize      = 16
 	stringData    = 124
 	maxFrames     = 127
@@ -69,6 +74,77 @@ func (c Call) Bytes() []byte {
 	return c.appendBody(appendResult(c.head(kindCall), c.Retval, c.ExitTime))
 }
 
+// Place is what the records of a node in a function graph have in common.
+type Place struct {
+	Entry                 uint64 // time
+	ID, Parent            uint64
+	Pid, Tid              uint32
+	Target                uint32
+	CPU                   uint16
+	Comm                  string
+	Below                 uint64
+	Depth, Context, Outer byte
+	Opened, ExitLost      bool
+}
+
+// Open is the record of a node that has begun.
+type Open struct {
+	Place
+	Words []uint64
+}
+
+// Strings is the record of a node's strings.
+type Strings struct {
+	Place
+	Strings []String
+}
+
+// Node is the record of a node that has returned.
+type Node struct {
+	Place
+	Exit   uint64 // time
+	Retval uint64
+	Words  []uint64
+}
+
+// Seen is the record of a watched function that was called with so many nodes
+// under way.
+type Seen struct {
+	Number uint64
+	Depth  uint32
+}
+
+// Bytes returns the record.
+func (o Open) Bytes() []byte { return appendWords(o.head(kindOpen), o.Words) }
+
+// Bytes returns the record.
+func (s Strings) Bytes() []byte { return appendStrings(s.head(kindStrings), s.Strings) }
+
+// Bytes returns the record.
+func (n Node) Bytes() []byte {
+	return appendWords(appendResult(n.head(kindNode), n.Retval, n.Exit), n.Words)
+}
+
+// Bytes returns the record.
+func (s Seen) Bytes() []byte {
+	return appendRecord(nil, 0, s.Number, 0, 0, s.Depth, 0, kindSeen, 0, 0, "")
+}
+
+// head returns struct record, and struct place behind it.
+func (p Place) head(kind byte) []byte {
+	flags, opened := byte(0), byte(0)
+	if p.ExitLost {
+		flags = flagExitLost
+	}
+	if p.Opened {
+		opened = 1
+	}
+	b := appendRecord(nil, p.Entry, p.ID, p.Pid, p.Tid, p.Target, p.CPU, kind, flags, 0, p.Comm)
+	b = binary.LittleEndian.AppendUint64(b, p.Parent)
+	b = binary.LittleEndian.AppendUint64(b, p.Below)
+	return append(b, p.Depth, p.Context, p.Outer, opened, 0, 0, 0, 0)
+}
+
 func (e Entry) head(kind byte) []byte {
 	frames := int64(len(e.Frames))
 	if e.StackErr != 0 {
@@ -78,13 +154,7 @@ func (e Entry) head(kind byte) []byte {
 }
 
 func (e Entry) appendBody(b []byte) []byte {
-	for _, w := range e.Words {
-		b = binary.LittleEndian.AppendUint64(b, w)
-	}
-	for _, s := range e.Strings {
-		b = binary.LittleEndian.AppendUint32(b, uint32(s.Len))
-		b = appendPadded(b, s.Data, stringData)
-	}
+	b = appendStrings(appendWords(b, e.Words), e.Strings)
 	if e.Stack {
 		for i := range maxFrames {
 			var frame uint64
@@ -105,6 +175,22 @@ func (e Exit) Bytes() []byte {
 	}
 	b := appendRecord(nil, e.Time, e.Frame, e.Pid, e.Tid, e.Target, e.CPU, kindExit, flags, 0, "")
 	return appendResult(b, e.Retval, e.Time)
+}
+
+func appendWords(b []byte, words []uint64) []byte {
+	for _, w := range words {
+		b = binary.LittleEndian.AppendUint64(b, w)
+	}
+	return b
+}
+
+// appendStrings appends a struct string for each.
+func appendStrings(b []byte, strings []String) []byte {
+	for _, s := range strings {
+		b = binary.LittleEndian.AppendUint32(b, uint32(s.Len))
+		b = appendPadded(b, s.Data, stringData)
+	}
+	return b
 }
 
 // appendResult appends struct result.

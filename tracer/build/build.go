@@ -44,8 +44,8 @@ type Graph struct {
 	Early    bool // a node is told of when the first call is made in it
 	NoIRQs   bool // what hardware interrupts call is left out
 	MaxWords int  // argument words of the function that has the most
-	// KeyAt is where the caller's frame begins, in bytes behind the last of the
-	// argument words that a trampoline saves.
+	// KeyAt is where the return address into the caller is, in bytes behind the last
+	// of the argument words that a trampoline saves.
 	KeyAt int
 }
 

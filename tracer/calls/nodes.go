@@ -26,8 +26,9 @@ type NodeCounts struct {
 
 // nodeStrings are the strings of a node that has not ended.
 type nodeStrings struct {
-	id  uint64
-	raw []byte
+	id    uint64
+	depth int
+	raw   []byte
 }
 
 // Grow says what the arguments of further targets are.
@@ -51,17 +52,25 @@ func (n *Nodes) Note(p *event.Place) {
 	if n.strings == nil {
 		n.strings = make(map[uint64][]nodeStrings)
 	}
-	id := p.ID()
-	tree := id >> wire.NodeTreeShift
-	pending := n.drop(tree, id)
-	n.strings[tree] = append(pending, nodeStrings{id, append([]byte(nil), p.Strings()...)})
+	tree := p.ID() >> wire.NodeTreeShift
+	pending := n.without(tree, p.Depth())
+	at := len(pending)
+	if at < cap(pending) {
+		pending = pending[:at+1] // what was there has room for strings
+	} else {
+		pending = append(pending, nodeStrings{})
+	}
+	s := &pending[at]
+	s.id, s.depth, s.raw = p.ID(), p.Depth(), append(s.raw[:0], p.Strings()...)
+	n.strings[tree] = pending
 }
 
-// drop forgets the strings of nodes that have ended when the one with this ID
-// begins or ends: those that began later.
-func (n *Nodes) drop(tree, id uint64) []nodeStrings {
+// without returns the strings of a tree without those of nodes that have ended
+// when one of this depth begins or ends, whether they were told of or not: those
+// that are as deep.
+func (n *Nodes) without(tree uint64, depth int) []nodeStrings {
 	pending := n.strings[tree]
-	for len(pending) > 0 && pending[len(pending)-1].id >= id {
+	for len(pending) > 0 && pending[len(pending)-1].depth >= depth {
 		pending = pending[:len(pending)-1]
 	}
 	return pending
@@ -69,17 +78,16 @@ func (n *Nodes) drop(tree, id uint64) []nodeStrings {
 
 // of returns the strings of a node.
 func (n *Nodes) of(p *event.Place, strings int) []byte {
-	id := p.ID()
-	tree := id >> wire.NodeTreeShift
+	tree := p.ID() >> wire.NodeTreeShift
 	pending := n.strings[tree]
 	found := n.unread[:strings*wire.StringSize]
-	for i := len(pending) - 1; i >= 0 && pending[i].id >= id; i-- {
-		if pending[i].id == id && len(pending[i].raw) >= len(found) {
-			found = pending[i].raw
+	for i := range pending {
+		if s := &pending[i]; s.id == p.ID() && len(s.raw) >= len(found) {
+			found = s.raw
 		}
 	}
-	if p.Kind() == event.Node {
-		n.strings[tree] = n.drop(tree, id)
+	if p.Kind() == event.Node && len(pending) > 0 {
+		n.strings[tree] = n.without(tree, p.Depth())
 	}
 	return found
 }
@@ -116,6 +124,16 @@ func (n *Nodes) Call(p *event.Place) *Call {
 	if c.Node.Depth == 0 {
 		n.counts.Roots++
 	}
+	return c
+}
+
+// Running returns the call of a record of kind Node whose node has not returned at
+// a time: it has not ended, so it doesn't count.
+func (n *Nodes) Running(p *event.Place, now uint64) *Call {
+	counts := n.counts
+	c := n.Call(p)
+	n.counts = counts
+	c.Exit, c.Node.End = now, Running
 	return c
 }
 

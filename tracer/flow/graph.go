@@ -1,7 +1,6 @@
 package flow
 
 import (
-	"fgtrace/tracer/calls"
 	"fgtrace/tracer/event"
 	"fgtrace/tracer/plan"
 	"fgtrace/tracer/render"
@@ -59,8 +58,7 @@ func (f *Flow) Running(raw []byte, now uint64) {
 		return
 	}
 	e := &f.event
-	e.Call = f.nodes.Call(p)
-	e.Call.Exit, e.Call.Node.End = now, calls.Running
+	e.Call = f.nodes.Running(p, now)
 	e.Target, e.Kind = f.targets[e.Call.Target], render.Leaf
 	if p.Opened() {
 		e.Kind = render.Close

@@ -35,7 +35,8 @@ func matchesAny(targets []spec.Target, name string) bool {
 
 // Callees returns targets for functions, and those that can't be traced with the
 // reasons. A function whose prototype BTF doesn't have, or not for sure, is traced
-// with the registers that arguments are passed in.
+// with the registers that arguments are passed in; so is one with structs by value,
+// which no program for many functions can read.
 func (k *Kernel) Callees(callees []Callee) (targets []*Target, skipped []Skip, err error) {
 	ids := make(map[string][]btfx.ID, len(callees))
 	for _, c := range callees {
@@ -72,7 +73,7 @@ func (k *Kernel) Callees(callees []Callee) (targets []*Target, skipped []Skip, e
 		}
 		var t *Target
 		if len(found) == 1 {
-			if t, err = newTarget(c.Module, types, c.Func, found[0]); err != nil {
+			if t, err = newTarget(c.Module, types, c.Func, found[0]); err != nil || t.hasStruct() {
 				t = nil
 			}
 		}
@@ -83,6 +84,16 @@ func (k *Kernel) Callees(callees []Callee) (targets []*Target, skipped []Skip, e
 		targets = append(targets, t)
 	}
 	return targets, skipped, nil
+}
+
+// hasStruct tells whether structs or unions are passed by value.
+func (t *Target) hasStruct() bool {
+	for _, p := range t.Params {
+		if p.Layout.Kind == btfx.Struct || p.Layout.Kind == btfx.Union {
+			return true
+		}
+	}
+	return false
 }
 
 // moduleTypes returns a module's types, or nil.

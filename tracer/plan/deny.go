@@ -6,10 +6,11 @@ const (
 	inLost     = "runs in our programs when a record is lost"
 	inStack    = "runs in our programs when a stack is taken"
 	inDispatch = "runs around every BPF program"
+	inSwitch   = "returns as another task than it was called by"
 )
 
-// DenyList returns the functions that must not be traced, with the reasons.
-// They are functions that our own programs run, or that run while a lock is
+// DenyList returns the functions that must not be traced, with the reasons. But for
+// one they are functions that our own programs run, or that run while a lock is
 // held that they take: a program on one of them would start itself, or wait for
 // itself.
 func DenyList() map[string]string {
@@ -73,6 +74,6 @@ func DenyList() map[string]string {
 		"__kernel_text_address":               inStack,
 		"is_module_text_address":              inStack,
 		"__module_address":                    inStack,
-		"__is_insn_slot_addr":                 inStack,
+		"__switch_to":                         inSwitch,
 	}
 }

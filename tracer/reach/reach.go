@@ -18,6 +18,9 @@ type Kernel struct {
 	Part func(addr uint64) bool
 	// Leaf tells whether what a function calls doesn't matter.
 	Leaf func(addr uint64) bool
+	// Traceable tells whether a function can be traced. One that can't is no level.
+	// nil: all can.
+	Traceable func(addr uint64) bool
 }
 
 // Calls is what is known of who calls whom.
@@ -36,11 +39,13 @@ type function struct {
 	direct  []uint64 // called or jumped to by address
 	named   []uint64 // whose addresses its code has, or a variable whose address it has
 	seen    []uint64 // called, as was seen
-	cut     bool     // not all of its code could be read
 }
 
 // New returns what is known of a kernel before anything was looked at.
 func New(k Kernel) *Calls {
+	if k.Traceable == nil {
+		k.Traceable = func(uint64) bool { return true }
+	}
 	return &Calls{
 		kernel: k, lowest: k.Symbols.lowest(), funcs: make(map[uint64]*function),
 		pages: make(map[uint64][]byte), tables: make(map[uint64][]uint64), below: make(map[uint64]int),
@@ -87,6 +92,8 @@ func (c *Calls) Callees(addr uint64) []uint64 { return c.scan(addr).direct }
 type Reached struct {
 	Addr  uint64
 	Depth int // the least number of levels
+	// Through: it can't be traced, and what it calls is at its level.
+	Through bool
 }
 
 // Within returns the functions that may be called from roots within so many
@@ -94,27 +101,32 @@ type Reached struct {
 // once. Without code, only calls that were seen count.
 func (c *Calls) Within(roots []uint64, depth int, code bool) []Reached {
 	var reached []Reached
-	depths := make(map[uint64]bool)
+	known := make(map[uint64]bool)
 	level := roots
 	for d := 1; d <= depth; d++ {
 		var next []uint64
-		for addr, at := range c.below {
-			if at == d && !depths[addr] {
-				depths[addr] = true
-				reached = append(reached, Reached{addr, d})
+		add := func(addr uint64) {
+			if known[addr] {
+				return
+			}
+			known[addr] = true
+			if c.kernel.Traceable(addr) {
+				reached = append(reached, Reached{Addr: addr, Depth: d})
 				next = append(next, addr)
+			} else {
+				reached = append(reached, Reached{Addr: addr, Depth: d, Through: true})
+				level = append(level, addr)
 			}
 		}
-		for _, from := range level {
-			if d > 1 && c.kernel.Leaf(from) {
-				continue
-			}
-			for _, list := range c.lists(from, code) {
-				for _, to := range list {
-					if !depths[to] {
-						depths[to] = true
-						reached = append(reached, Reached{to, d})
-						next = append(next, to)
+		level = slices.Clone(level)
+		for _, addr := range c.sawAt(d) {
+			add(addr)
+		}
+		for i := 0; i < len(level); i++ { // it grows
+			if from := level[i]; d == 1 && i < len(roots) || !c.kernel.Leaf(from) {
+				for _, list := range c.lists(from, code) {
+					for _, to := range list {
+						add(to)
 					}
 				}
 			}
@@ -122,6 +134,19 @@ func (c *Calls) Within(roots []uint64, depth int, code bool) []Reached {
 		level = next
 	}
 	return reached
+}
+
+// sawAt returns the functions that were seen so many levels below a root at least,
+// sorted.
+func (c *Calls) sawAt(depth int) []uint64 {
+	var addrs []uint64
+	for addr, at := range c.below {
+		if at == depth {
+			addrs = append(addrs, addr)
+		}
+	}
+	slices.Sort(addrs)
+	return addrs
 }
 
 // lists returns what a function may call.
@@ -140,40 +165,68 @@ func (c *Calls) scan(addr uint64) *function {
 		return f
 	}
 	f.scanned = true
-	todo := []uint64{addr}
-	for i := 0; i < len(todo) && i < maxParts; i++ {
-		c.scanPart(f, todo[i], &todo)
+	p := parts{todo: []part{{start: addr}}}
+	for i := 0; i < len(p.todo) && i < maxParts; i++ {
+		p.at = i
+		c.scanPart(f, &p)
 	}
 	return f
 }
 
 // maxParts is how many parts of one function are read.
-const maxParts = 8
+const maxParts = 16
 
-func (c *Calls) scanPart(f *function, addr uint64, todo *[]uint64) {
-	start, end, isCode := c.kernel.Symbols.at(addr)
+// parts are a function and what the compiler moved away from it. They jump into
+// the middle of each other.
+type parts struct {
+	todo    []part
+	at      int      // in todo
+	entries []uint64 // that are in todo
+}
+
+type part struct {
+	start   uint64
+	entries []uint64 // none: the function, at its beginning
+}
+
+// enter notes that a part is jumped to.
+func (p *parts) enter(start, to uint64) {
+	if slices.Contains(p.entries, to) {
+		return
+	}
+	p.entries = append(p.entries, to)
+	for i := p.at + 1; i < len(p.todo); i++ {
+		if p.todo[i].start == start {
+			p.todo[i].entries = append(p.todo[i].entries, to)
+			return
+		}
+	}
+	p.todo = append(p.todo, part{start, []uint64{to}})
+}
+
+func (c *Calls) scanPart(f *function, p *parts) {
+	at := p.todo[p.at]
+	start, end, isCode := c.kernel.Symbols.at(at.start)
 	if !isCode || end-start > maxFunction {
-		f.cut = true
 		return
 	}
 	text, ok := c.read(start, end)
 	if !ok {
-		f.cut = true
 		return
 	}
-	refs, err := code.Scan(c.kernel.Arch, text, start, c.lowest)
-	if err != nil || refs.Cut {
-		f.cut = true
+	var refs code.Refs
+	if len(at.entries) == 0 {
+		refs, _ = code.Scan(c.kernel.Arch, text, start, c.lowest)
+	} else {
+		refs, _ = code.ScanPart(c.kernel.Arch, text, start, c.lowest, at.entries)
 	}
 	for _, to := range refs.Calls {
 		f.direct = c.add(f.direct, to)
 	}
 	for _, to := range refs.Jumps {
 		part, _, isCode := c.kernel.Symbols.at(to)
-		if isCode && c.kernel.Part(part) {
-			if !slices.Contains(*todo, part) {
-				*todo = append(*todo, part)
-			}
+		if isCode && (c.kernel.Part(part) || part == p.todo[0].start && to != part) {
+			p.enter(part, to)
 			continue
 		}
 		f.direct = c.add(f.direct, to)

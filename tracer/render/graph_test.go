@@ -42,6 +42,7 @@ func (g *graph) below(o owner, n node, parent *calls.Call, depth int) []*Event {
 	g.id++
 	c.ID, c.Pid, c.Tid, c.CPU, c.ExitCPU = g.id, o.pid, o.tid, o.cpu, o.cpu
 	c.Entry, c.Exit = n.from, n.to
+	copy(c.Comm[:], o.comm)
 	c.Node = calls.Node{Parent: parent.ID, Depth: depth, Context: n.context, Outer: parent.Node.Context, End: n.end}
 	var events []*Event
 	e.Kind = Leaf

@@ -189,7 +189,7 @@ func (j *JSON) AppendEvent(dst []byte, e *Event) []byte {
 	} else {
 		j.time(c.Entry)
 	}
-	l.fragment(j.tasks.spell(c, e.cpu()))
+	l.fragment(j.tasks.spell(e))
 	if e.Kind > Call {
 		j.nodeOf(c)
 	}

@@ -20,7 +20,7 @@ func (t *Text) node(dst []byte, e *Event) []byte {
 	} else {
 		t.time(c.Entry)
 	}
-	l.fragment(t.tasks.spell(c, e.cpu()))
+	l.fragment(t.tasks.spell(e))
 	for range c.Node.Depth {
 		l.word(' '|' '<<8, 2)
 	}

@@ -154,7 +154,9 @@ func (p *Perfetto) AppendEvent(dst []byte, e *Event) []byte {
 	dst = appendMicroseconds(dst, end-c.Entry)
 	dst = appendTrackID(dst, at)
 	dst = append(dst, `,"args":{"args":{`...)
-	dst = p.appendArgs(dst, t, c)
+	if c.Entered {
+		dst = p.appendArgs(dst, t, c)
+	}
 	dst = append(dst, '}')
 	if c.Node.End == calls.Returned {
 		dst = append(dst, `,"retval":`...)

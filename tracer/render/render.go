@@ -46,10 +46,14 @@ func (e *Event) cpu() uint16 {
 	return e.Call.CPU
 }
 
+// isNamed reports whether the name of the task is known: records of nodes have it,
+// an exit without its entry hasn't.
+func (e *Event) isNamed() bool { return e.Kind >= Open || e.Call.Entered }
+
 // isNode reports whether an event shows a whole call: a node of a graph at its
 // exit, or a call outside of graphs.
 func (e *Event) isNode() bool {
-	return (e.Kind == Leaf || e.Kind == Close || e.Kind == Call) && e.Call.Entered
+	return e.Kind == Leaf || e.Kind == Close || e.Kind == Call && e.Call.Entered
 }
 
 // Chain is a call chain and its spelling, which a renderer makes once.

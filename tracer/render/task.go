@@ -23,17 +23,18 @@ type spelledTask struct {
 	text fragment // empty: nothing was spelled yet
 }
 
-// spell returns the spelling of the task that called, on a CPU.
-func (t *tasks) spell(c *calls.Call, cpu uint16) *fragment {
+// spell returns the spelling of the task that called, on the CPU of an event.
+func (t *tasks) spell(e *Event) *fragment {
+	c, cpu, named := e.Call, e.cpu(), e.isNamed()
 	s := &t.recent[c.Tid%uint32(len(t.recent))]
-	if s.tid == c.Tid && s.pid == c.Pid && s.cpu == cpu && s.named == c.Entered && s.comm == c.Comm && s.text.n != 0 {
+	if s.tid == c.Tid && s.pid == c.Pid && s.cpu == cpu && s.named == named && s.comm == c.Comm && s.text.n != 0 {
 		return &s.text
 	}
-	return t.spellAnew(s, c, cpu)
+	return t.spellAnew(s, c, cpu, named)
 }
 
-func (t *tasks) spellAnew(s *spelledTask, c *calls.Call, cpu uint16) *fragment {
-	s.task = task{pid: c.Pid, tid: c.Tid, cpu: cpu, named: c.Entered, comm: c.Comm}
+func (t *tasks) spellAnew(s *spelledTask, c *calls.Call, cpu uint16, named bool) *fragment {
+	s.task = task{pid: c.Pid, tid: c.Tid, cpu: cpu, named: named, comm: c.Comm}
 	t.buf = t.append(t.buf[:0], &s.task)
 	s.text.set(t.buf)
 	return &s.text

@@ -123,7 +123,7 @@ func (t *Text) AppendEvent(dst []byte, e *Event) []byte {
 	} else {
 		t.time(c.Entry)
 	}
-	l.fragment(t.tasks.spell(c, e.cpu()))
+	l.fragment(t.tasks.spell(e))
 	switch e.Kind {
 	case Entry:
 		l.short("→ ")
