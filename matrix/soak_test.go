@@ -30,7 +30,7 @@ const (
 	soakTime   = 10 * time.Minute
 	soakArgs   = "-k tcp_*,ip_*,vfs_* -g --yes"
 	soakRounds = 20 // of attaching and detaching, in soakTime
-	soakLeast  = 2  // however short the time
+	soakLeast  = 3  // however short the time
 
 	// roundLimit bounds a round beyond the time of tracing: with thousands of
 	// functions under load, each of the two ways takes minutes in an emulator.
