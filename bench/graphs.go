@@ -62,7 +62,8 @@ func graphs(w io.Writer) error {
 }
 
 // rejected prints what a call costs that is in no graph, beside what an empty
-// program does.
+// program does. That runs at returns, too, which a kprobe's session leaves out
+// where its entry was turned away.
 func rejected(w io.Writer) error {
 	alone, err := perCall(manyCalls, callFunction)
 	if err != nil {
@@ -84,7 +85,7 @@ func rejected(w io.Writer) error {
 		if err != nil {
 			return fmt.Errorf("measure rejected calls: %w", err)
 		}
-		fmt.Fprintf(w, "  %-44s %7d  %d above the empty program\n", "trace -g --backend "+e.name, cost-alone, cost-empty)
+		fmt.Fprintf(w, "  %-44s %7d  %+d to the empty program\n", "trace -g --backend "+e.name, cost-alone, cost-empty)
 	}
 	return nil
 }
@@ -226,7 +227,8 @@ func rate(w io.Writer) error {
 			fmt.Sscanf(line, "trace: %d events", &nodes)
 		}
 	}
-	fmt.Fprintf(w, "%d nodes a minute through a pipe to a file, of %d made  asked: %d, 0 lost; in %v: %s\n",
+	// Events are the nodes and their roots.
+	fmt.Fprintf(w, "%d events a minute through a pipe to a file, of %d nodes made  asked: %d, 0 lost; in %v: %s\n",
 		int64(nodes)*int64(time.Minute)/int64(rateTime), rateNow, askedRate, rateTime, strings.TrimPrefix(summary, "trace: "))
 	fmt.Fprintf(w, "memory of trace: %.1f MiB when it began, %.1f MiB when it ended\n", float64(first)/1024, float64(last)/1024)
 	return nil
