@@ -56,7 +56,7 @@ help:
 	@echo 'make test       install what it needs; unit tests, then every kernel of the matrix'
 	@echo 'make check      format, vet, staticcheck, BPF objects, imports, cross builds'
 	@echo 'make bench      what a traced call and a start cost (K=6.12,7.2)'
-	@echo 'make soak       fuzz every target for FUZZTIME (2m), then the long matrix'
+	@echo 'make soak       fuzz every target for FUZZTIME (2m), then the long matrix and graphs under load'
 	@echo 'make profile    renew the profile that trace is built with'
 	@echo 'make generate   compile the BPF programs, generate their Go types'
 	@echo 'MIRROR=URL      the Debian mirror for kernels and packages'

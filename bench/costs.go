@@ -34,7 +34,7 @@ const outputFile = "/tmp/bench.out"
 // costs prints what a call costs under each tracer, above what it costs alone.
 func costs(w io.Writer) error {
 	time.Sleep(3 * time.Second) // the kernel's own work after boot
-	alone, err := perCall(manyCalls, func(n int) error { callFunction(n); return nil })
+	alone, err := perCall(manyCalls, callFunction)
 	if err != nil {
 		return err
 	}
@@ -109,12 +109,17 @@ func costs(w io.Writer) error {
 
 // perCall returns what each of many calls costs.
 func perCall(many int, run func(n int) error) (int64, error) {
-	few, err := elapsed(func() error { return run(fewCalls) })
+	return perCallFrom(fewCalls, many, run)
+}
+
+// perCallFrom returns what each call costs by which two runs differ.
+func perCallFrom(few, many int, run func(n int) error) (int64, error) {
+	base, err := elapsed(func() error { return run(few) })
 	if err != nil {
 		return 0, err
 	}
 	all, err := elapsed(func() error { return run(many) })
-	return (all - few) / int64(many-fewCalls), err
+	return (all - base) / int64(many-few), err
 }
 
 var nothing = asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}
@@ -140,7 +145,7 @@ func withEmpty(attach []ebpf.AttachType) (int64, error) {
 		}
 		defer unix.Close(link)
 	}
-	return perCall(manyCalls, func(n int) error { callFunction(n); return nil })
+	return perCall(manyCalls, callFunction)
 }
 
 // emptySession is a way of attaching one program to many functions, with a
@@ -183,7 +188,7 @@ func (e emptySession) measure() (int64, error) {
 		return 0, fmt.Errorf("attach: %w", err)
 	}
 	defer unix.Close(link)
-	return perCall(manyCalls, func(n int) error { callFunction(n); return nil })
+	return perCall(manyCalls, callFunction)
 }
 
 func functionID() (btfx.ID, error) {
@@ -219,18 +224,24 @@ func functionAddress() (uint64, error) {
 }
 
 // withTrace makes calls under trace, and returns what trace says is missing.
-// The ring buffer takes all of them, since reader and load share one CPU.
 func withTrace(args []string, n int) (missing string, err error) {
+	return runTrace(append([]string{"-k", function}, args...), guestLoad, strconv.Itoa(n))
+}
+
+// runTrace has trace run a load of this binary, and returns what trace says is
+// missing. The ring buffer takes all, since reader and load share one CPU.
+func runTrace(args []string, load ...string) (missing string, err error) {
 	defer os.Remove(outputFile)
-	args = append([]string{"-k", function, "--buffer-size", "256M", "-o", outputFile}, args...)
-	cmd := exec.Command("trace", append(args, "--", "bench", guestLoad, strconv.Itoa(n))...)
+	args = append([]string{"--buffer-size", "256M", "-o", outputFile}, args...)
+	args = append(args, "--", "bench")
+	cmd := exec.Command("trace", append(args, load...)...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("run trace: %w\n%s", err, &stderr)
 	}
 	for line := range strings.Lines(stderr.String()) {
-		if strings.Contains(line, " lost") && !strings.Contains(line, " 0 lost") {
+		if strings.Contains(line, " lost") && (!strings.Contains(line, " 0 lost") || strings.Contains(line, "missed")) {
 			return strings.TrimSpace(line), nil
 		}
 	}

@@ -28,24 +28,34 @@ func ftraceWays() []ftraceWay {
 // withKprobeEvents traces the function's arguments and result by two events.
 func withKprobeEvents(n int) error {
 	probes := fmt.Sprintf("p:bench/in %s pid=%%di:s32 mask=%%si:x64\nr:bench/out %s ret=$retval:s64\n", function, function)
-	return underFtrace(n, []setting{
-		{"buffer_size_kb", "65536"},
-		{"kprobe_events", probes},
-		{"events/bench/enable", "1"},
-	}, []setting{
-		{"events/bench/enable", "0"},
-		{"kprobe_events", ""},
+	return underFtrace(ftraceRun{
+		begin: []setting{
+			{"buffer_size_kb", "65536"},
+			{"kprobe_events", probes},
+			{"events/bench/enable", "1"},
+		},
+		end: []setting{
+			{"events/bench/enable", "0"},
+			{"kprobe_events", ""},
+		},
+		load:  func() error { return callFunction(n) },
+		lines: n, seen: function,
 	})
 }
 
 func withFunctionGraph(n int) error {
-	return underFtrace(n, []setting{
-		{"buffer_size_kb", "65536"},
-		{"set_ftrace_filter", function},
-		{"current_tracer", "function_graph"},
-	}, []setting{
-		{"current_tracer", "nop"},
-		{"set_ftrace_filter", ""},
+	return underFtrace(ftraceRun{
+		begin: []setting{
+			{"buffer_size_kb", "65536"},
+			{"set_ftrace_filter", function},
+			{"current_tracer", "function_graph"},
+		},
+		end: []setting{
+			{"current_tracer", "nop"},
+			{"set_ftrace_filter", ""},
+		},
+		load:  func() error { return callFunction(n) },
+		lines: n, seen: function,
 	})
 }
 
@@ -60,9 +70,18 @@ func apply(settings []setting) error {
 	return nil
 }
 
+// ftraceRun is a load under ftrace, which writes so many lines that name a
+// function.
+type ftraceRun struct {
+	begin, end []setting
+	load       func() error
+	lines      int
+	seen       string
+}
+
 // underFtrace makes calls and reads what ftrace writes of them into a file.
-func underFtrace(n int, begin, end []setting) error {
-	if err := apply(begin); err != nil {
+func underFtrace(r ftraceRun) error {
+	if err := apply(r.begin); err != nil {
 		return err
 	}
 	pipe, err := os.Open(filepath.Join(tracefs, "trace_pipe"))
@@ -76,11 +95,12 @@ func underFtrace(n int, begin, end []setting) error {
 	defer os.Remove(outputFile)
 	defer out.Close()
 	read := make(chan error, 1)
-	go func() { read <- copyLines(out, pipe, n) }()
-	callFunction(n)
-	err = waitFor(read)
+	go func() { read <- r.copyLines(out, pipe) }()
+	if err = r.load(); err == nil {
+		err = waitFor(read)
+	}
 	pipe.Close() // an open pipe keeps the tracer
-	if endErr := apply(end); err == nil {
+	if endErr := apply(r.end); err == nil {
 		err = endErr
 	}
 	return err
@@ -96,11 +116,11 @@ func waitFor(read <-chan error) error {
 }
 
 // copyLines copies until it has seen so many lines of the function.
-func copyLines(out *os.File, pipe *os.File, n int) error {
+func (r ftraceRun) copyLines(out *os.File, pipe *os.File) error {
 	lines := bufio.NewScanner(pipe)
 	w := bufio.NewWriterSize(out, 64<<10)
-	for seen := 0; seen < n && lines.Scan(); {
-		if strings.Contains(lines.Text(), function) {
+	for seen := 0; seen < r.lines && lines.Scan(); {
+		if strings.Contains(lines.Text(), r.seen) {
 			seen++
 		}
 		w.Write(lines.Bytes())

@@ -14,19 +14,58 @@ import (
 const function = "sched_getaffinity"
 
 // load makes calls.
-func load(count string) error {
+func load(count string, call func(n int) error) error {
 	n, err := strconv.Atoi(count)
 	if err != nil {
 		return fmt.Errorf("parse count: %w", err)
 	}
-	callFunction(n)
-	return nil
+	return call(n)
 }
 
-func callFunction(n int) {
+func callFunction(n int) error {
 	var mask [128]uint64
 	for range n {
 		unix.RawSyscall(unix.SYS_SCHED_GETAFFINITY, 0, unsafe.Sizeof(mask), uintptr(unsafe.Pointer(&mask)))
+	}
+	return nil
+}
+
+// poll makes calls of graphRoot, each of which makes nodesPerRoot of graphNode.
+func poll(n int) error {
+	var ends [2]int
+	if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("make pipe: %w", err)
+	}
+	defer unix.Close(ends[0])
+	defer unix.Close(ends[1])
+	var fds [nodesPerRoot]unix.PollFd
+	for i := range fds {
+		fds[i] = unix.PollFd{Fd: int32(ends[0]), Events: unix.POLLIN}
+	}
+	for range n {
+		unix.RawSyscall(unix.SYS_POLL, uintptr(unsafe.Pointer(&fds)), nodesPerRoot, 0)
+	}
+	return nil
+}
+
+// pace makes rateNow nodes a minute for so long.
+func pace(length string) error {
+	whole, err := time.ParseDuration(length)
+	if err != nil {
+		return fmt.Errorf("parse time: %w", err)
+	}
+	const roots = rateNow / nodesPerRoot // a minute
+	made := 0
+	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+		passed := min(time.Since(begin), whole)
+		due := int(int64(passed) * roots / int64(time.Minute))
+		if err := poll(due - made); err != nil {
+			return err
+		}
+		made = due
+		if passed == whole {
+			return nil
+		}
 	}
 }
 

@@ -1,7 +1,7 @@
 // Command bench measures, in virtual machines, what a traced call costs and how
 // long trace takes to start. Run it as `make bench`, or
 //
-//	CGO_ENABLED=0 go run ./bench [-K 6.12,7.2] [-mirror URL]
+//	CGO_ENABLED=0 go run ./bench [-K 6.12,7.2] [-run starts,costs,graphs,rate] [-mirror URL]
 //
 // Costs are instructions: the guest runs with QEMU's -icount, where one guest
 // nanosecond is one instruction, so that two runs print the same digits. They
@@ -18,7 +18,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"time"
 
 	"fgtrace/lab"
 	"fgtrace/lab/guest"
@@ -37,16 +39,25 @@ func main() {
 func run() error {
 	kernels := flag.String("K", "6.12,7.2", "series of kernels, separated by commas")
 	mirror := flag.String("mirror", os.Getenv("MIRROR"), "URL of a Debian mirror")
+	only := flag.String("run", "", "of starts, costs, graphs and rate only these, separated by commas")
 	flag.Parse()
 	switch flag.Arg(0) {
 	case "":
-		return host(strings.Split(*kernels, ","), *mirror)
+		return host(strings.Split(*kernels, ","), strings.FieldsFunc(*only, func(r rune) bool { return r == ',' }), *mirror)
 	case guestCosts:
 		return costs(os.Stdout)
 	case guestStarts:
 		return starts(os.Stdout)
+	case guestGraphs:
+		return graphs(os.Stdout)
+	case guestRate:
+		return rate(os.Stdout)
 	case guestLoad:
-		return load(flag.Arg(1))
+		return load(flag.Arg(1), callFunction)
+	case guestPolls:
+		return load(flag.Arg(1), poll)
+	case guestPace:
+		return pace(flag.Arg(1))
 	case guestNow:
 		return now()
 	}
@@ -57,12 +68,48 @@ func run() error {
 const (
 	guestCosts  = "costs"  // print the costs
 	guestStarts = "starts" // print the times of starts
+	guestGraphs = "graphs" // print the costs of graphs
+	guestRate   = "rate"   // print how much a trace takes for a while
 	guestLoad   = "load"   // make calls
+	guestPolls  = "polls"  // make calls of a graph's root
+	guestPace   = "pace"   // the same, so many a minute
 	guestNow    = "now"    // print the time
 )
 
-// host runs the measurements on each kernel.
-func host(kernels []string, mirror string) error {
+// measurement is one boot of a guest.
+type measurement struct {
+	what   string
+	icount bool
+	cpus   int
+}
+
+func measurements() []measurement {
+	return []measurement{
+		{what: guestStarts, cpus: 1},
+		{what: guestCosts, cpus: 1, icount: true},
+		{what: guestGraphs, cpus: 1, icount: true},
+		{what: guestRate, cpus: 2},
+	}
+}
+
+// run boots a guest for one measurement.
+func (m measurement) run(ctx context.Context, vm lab.VM) error {
+	job := lab.Job{Argv: []string{"bench", m.what}, Stdout: os.Stdout, Stderr: os.Stderr}
+	results, err := vm.Run(ctx, job)
+	if err != nil {
+		return err
+	}
+	if results[0].Retried {
+		fmt.Println("  (by a second boot: the first guest panicked, as emulated ones with two CPUs do)")
+	}
+	if !results[0].OK() {
+		return fmt.Errorf("measure %s on %s: exit status %d", m.what, vm.Kernel.Name(), results[0].ExitCode)
+	}
+	return nil
+}
+
+// host runs the measurements, or only some of them, on each kernel.
+func host(kernels, only []string, mirror string) error {
 	ctx := context.Background()
 	dir, err := os.MkdirTemp("", "fgtrace-bench")
 	if err != nil {
@@ -95,18 +142,15 @@ func host(kernels []string, mirror string) error {
 			return err
 		}
 		fmt.Printf("\n== %s\n", kernel.Name())
-		for _, what := range []string{guestStarts, guestCosts} {
+		for _, m := range measurements() {
+			if len(only) > 0 && !slices.Contains(only, m.what) {
+				continue
+			}
 			vm := lab.VM{
-				Kernel: kernel, Binary: traceBinary, Init: self, MemoryMB: 2048,
-				Files: map[string]string{"/bin/bench": self}, ICount: what == guestCosts,
+				Kernel: kernel, Binary: traceBinary, Init: self, MemoryMB: 2048, Timeout: 15 * time.Minute,
+				Files: map[string]string{"/bin/bench": self}, ICount: m.icount, CPUs: m.cpus,
 			}
-			job := lab.Job{Argv: []string{"bench", what}, Stdout: os.Stdout, Stderr: os.Stderr}
-			results, err := vm.Run(ctx, job)
-			if err != nil {
-				errs = append(errs, err)
-			} else if !results[0].OK() {
-				errs = append(errs, fmt.Errorf("measure %s on %s: exit status %d", what, kernel.Name(), results[0].ExitCode))
-			}
+			errs = append(errs, m.run(ctx, vm))
 		}
 	}
 	return errors.Join(errs...)

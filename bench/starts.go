@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -17,12 +18,14 @@ import (
 // with it, how much memory it takes at most.
 func starts(w io.Writer) error {
 	for _, s := range []struct {
-		name string
-		args []string
+		name, asked string
+		args        []string
 	}{
-		{"one function", []string{"-k", "icmp_rcv"}},
-		{"one function, stacks", []string{"-k", "icmp_rcv", "--output-stack"}},
-		{"tcp_v*,ip_*", []string{"-k", "tcp_v*,ip_*"}},
+		{"one function", "", []string{"-k", "icmp_rcv"}},
+		{"one function, stacks", "", []string{"-k", "icmp_rcv", "--output-stack"}},
+		{"tcp_v*,ip_*", "", []string{"-k", "tcp_v*,ip_*"}},
+		{"icmp_rcv -g", "asked: ready after 3 s", []string{"-k", "icmp_rcv", "-g"}},
+		{"icmp_rcv -g, level 6", "asked: 1,000 functions attached and detached in 1.5 s each", []string{"-k", "icmp_rcv", "-g", "--fgraph-max-depth", "6"}},
 	} {
 		var best start
 		for range 3 {
@@ -36,6 +39,9 @@ func starts(w io.Writer) error {
 		}
 		fmt.Fprintf(w, "start, %-22s %4d functions ready after %.2f s, ended after %.2f s, %d MiB at most\n",
 			s.name+":", best.functions, best.ready.Seconds(), best.total.Seconds(), best.memory>>20)
+		if best.phases != "" {
+			fmt.Fprintf(w, "  %s; gone %.2f s after the command  %s\n", best.phases, (best.total - best.ready).Seconds(), s.asked)
+		}
 	}
 	return nil
 }
@@ -43,7 +49,8 @@ func starts(w io.Writer) error {
 type start struct {
 	ready, total time.Duration
 	functions    int
-	memory       int64 // bytes
+	memory       int64  // bytes
+	phases       string // what trace says of it, for graphs
 }
 
 func startOnce(args []string) (start, error) {
@@ -66,5 +73,11 @@ func startOnce(args []string) (start, error) {
 	s.ready = time.Duration(ready - before.Nano())
 	s.memory = cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
 	s.functions = strings.Count(stderr.String(), "trace: tracing ")
+	for line := range strings.Lines(stderr.String()) {
+		line = strings.TrimSpace(line)
+		if strings.HasPrefix(line, "trace: ready ") && slices.Contains(args, "-g") {
+			s.phases = strings.TrimPrefix(line, "trace: ")
+		}
+	}
 	return s, nil
 }

@@ -1,5 +1,6 @@
 #!/bin/bash
-# Runs each fuzz target for FUZZTIME, then the matrix in its long form.
+# Runs each fuzz target for FUZZTIME, then the matrix in its long form and
+# large graphs under load.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 go=${GO:-go}
@@ -21,8 +22,12 @@ done
 echo '== kernel matrix, long'
 TRACE_SOAK=1 TRACE_VM_TESTS=1 "$go" test ./matrix -run '^TestKernels$' -count 1 -v -timeout 12h || failed="$failed matrix"
 
+# TRACE_SOAK_TIME=1m tries it; TRACE_MATRIX=amd64:7.2 on one kernel.
+echo '== large graphs under load'
+TRACE_SOAK=1 "$go" test ./matrix -run '^TestSoak$' -count 1 -v -timeout 12h || failed="$failed graphs"
+
 if [ -n "$failed" ]; then
 	echo "make soak: FAILED:$failed"
 	exit 1
 fi
-echo "make soak: ok, $targets fuzz targets and the matrix"
+echo "make soak: ok, $targets fuzz targets, the matrix and graphs under load"
