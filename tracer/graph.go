@@ -127,7 +127,30 @@ func (s *Session) extend(targets []*plan.Target, assign func(indices []int) erro
 	if err := assign(indices); err != nil {
 		return err
 	}
-	return s.attachFrom(before, keep)
+	if err := s.attachFrom(before, keep); err != nil {
+		return err
+	}
+	return s.probeUnlinked(before, keep)
+}
+
+// probeUnlinked attaches by kprobes what backends from one on could not link.
+func (s *Session) probeUnlinked(first int, keep map[*plan.Target]bool) error {
+	var unlinked []int
+	for _, b := range s.backends[first:] {
+		if l, ok := b.(*links); ok {
+			unlinked = append(unlinked, l.unlinked...)
+		}
+	}
+	if len(unlinked) == 0 {
+		return nil
+	}
+	k := newKprobes(s, unlinked)
+	s.backends = append(s.backends, k)
+	if err := k.load(s.build); err != nil {
+		return err
+	}
+	_, _, err := k.attach(keep)
+	return err
 }
 
 // followTasks attaches the program that gives back the trees of tasks that are

@@ -16,8 +16,9 @@ import (
 	"fgtrace/tracer/plan"
 )
 
-// kprobes is the backend for functions of a graph that have no prototype, and so
-// no trampoline, on kernels that can't probe many functions at once: a kprobe and
+// kprobes is the backend for functions of a graph that have no trampoline, as they
+// have no prototype, or more arguments than the kernel's take, on kernels that can't
+// probe many functions at once: a kprobe and
 // a kretprobe for each, as perf events, which are gone with their descriptors
 // (perf_kprobe in kernel/events/core.c, Linux 4.17).
 type kprobes struct {
@@ -41,7 +42,7 @@ func (k *kprobes) load(o build.Options) error {
 	raw, err := os.ReadFile(kprobePMU)
 	if err != nil {
 		for _, i := range k.indices {
-			k.session.refuse(k.session.targets[i], "it has no prototype, and the kernel no perf events of kprobes")
+			k.session.refuse(k.session.targets[i], "no trampoline takes it, and the kernel has no perf events of kprobes")
 		}
 		return nil
 	}
@@ -88,7 +89,7 @@ func (k *kprobes) attach(keep map[*plan.Target]bool) (leftOver []int, next []way
 			}
 			fd, err := openKprobe(k.pmu, t.Addr, side == 0, prog.FD())
 			if err != nil {
-				k.session.refuse(t, fmt.Sprintf("it has no prototype, and the kernel takes no kprobe: %v", err))
+				k.session.refuse(t, fmt.Sprintf("no trampoline takes it, and no kprobe: %v", err))
 				k.drop(i)
 				break
 			}

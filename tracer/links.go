@@ -41,6 +41,10 @@ type links struct {
 	indices []int
 	probes  bool     // entries by kprobe.multi, where stacks cost less
 	targets []linked // by index of target; those that were refused are empty
+
+	// unlinked are nodes of a graph that the kernel has no trampoline for: they may
+	// be had by kprobes.
+	unlinked []int
 }
 
 // linked is one target's programs and links; nil and -1 where there are none.
@@ -80,12 +84,22 @@ func (l *links) load(o build.Options) error {
 		case err == nil:
 			l.targets[i] = linked{target: t, progs: progs}
 		case isRefusal(err):
-			l.session.refuse(t, l.session.refusalReason(t, err))
+			l.refuse(i, err)
 		default:
 			return explain(fmt.Errorf("load programs of %s: %w", t.Func, err))
 		}
 	}
 	return nil
+}
+
+// refuse notes that the kernel refuses a target.
+func (l *links) refuse(i int, err error) {
+	t := l.session.targets[i]
+	if l.session.opts.Graph != nil && !t.Root {
+		l.unlinked = append(l.unlinked, i)
+		return
+	}
+	l.session.refuse(t, l.session.refusalReason(t, err))
 }
 
 // loadSides loads the programs of one target: that of the exit goes first, as it
@@ -187,7 +201,7 @@ func (l *links) attach(keep map[*plan.Target]bool) (leftOver []int, next []way, 
 				if !isRefusal(err) {
 					return nil, nil, explain(fmt.Errorf("attach to %s: %w", linked.target.Func, err))
 				}
-				l.session.refuse(linked.target, l.session.refusalReason(linked.target, err))
+				l.refuse(i, err)
 				linked.close()
 				break
 			}
