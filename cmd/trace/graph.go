@@ -55,7 +55,7 @@ func newGraph(o *options, session *tracer.Session, symbols *tracer.Symbols, stde
 		return nil, err
 	}
 	if o.verbose {
-		fmt.Fprintf(stderr, "trace: %d functions may be called, %d can't be traced\n", len(targets), len(callees.Skipped()))
+		fmt.Fprintf(stderr, "trace: %d functions may be called and can be traced\n", len(targets))
 	}
 	g := &graph{options: o, session: session, callees: callees, stderr: stderr}
 	if o.backend != tracer.BackendLinks {
@@ -132,6 +132,18 @@ func shapes(targets []*plan.Target) []event.Shape {
 		all[i] = t.Shape(false)
 	}
 	return all
+}
+
+// reportSkipped says what may be called and can't be traced.
+func (g *graph) reportSkipped(p *plan.Plan) {
+	skipped := g.skipped(p)
+	switch {
+	case len(skipped) == 0:
+	case g.options.verbose:
+		reportSkipped(g.stderr, skipped)
+	default:
+		fmt.Fprintf(g.stderr, "trace: %d functions that may be called can't be traced; -v names them, and what they call is shown\n", len(skipped))
+	}
 }
 
 // running shows the nodes that have not returned.

@@ -115,10 +115,12 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		if g, err = newGraph(o, session, syms, stderr); err != nil {
 			return err
 		}
-		p.Skipped = append(p.Skipped, g.skipped(p)...)
 	}
 	p.Skip(session.Refused())
 	reportSkipped(stderr, p.Skipped)
+	if g != nil {
+		g.reportSkipped(p)
+	}
 	attached := session.Attached()
 	if len(attached) == 0 {
 		return nothingError(o)
@@ -154,7 +156,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		reportAttached(stderr, attached, kernel)
 	}
 	runErr := t.run(ctx)
-	endErr := t.finish(p.Skipped)
+	endErr := t.finish(p)
 	if names.Err() != nil {
 		endErr = errors.Join(endErr, names.Err())
 	}
@@ -308,7 +310,7 @@ func (t *tracing) drain() error {
 }
 
 // finish shows what is left, and what is missing.
-func (t *tracing) finish(skipped []plan.Skip) error {
+func (t *tracing) finish(p *plan.Plan) error {
 	if err := t.session.Stop(); err != nil {
 		return err
 	}
@@ -330,7 +332,10 @@ func (t *tracing) finish(skipped []plan.Skip) error {
 	if err != nil {
 		return errors.Join(append(errs, err)...)
 	}
-	end.Skipped = skipped
+	end.Skipped = p.Skipped
+	if t.graph != nil {
+		end.Skipped = append(end.Skipped, t.graph.skipped(p)...)
+	}
 	t.flow.Finish(end)
 	errs = append(errs, t.out.write(t.flow.Take()))
 	reportEnd(t.stderr, end)
