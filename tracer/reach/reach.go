@@ -151,10 +151,12 @@ func (c *Calls) sawAt(depth int) []uint64 {
 
 // lists returns what a function may call.
 func (c *Calls) lists(addr uint64, code bool) [][]uint64 {
-	if !code {
-		return [][]uint64{c.function(addr).seen}
-	}
 	f := c.scan(addr)
+	if !code {
+		// What can't be traced is not seen, but what it calls is.
+		unseen := slices.DeleteFunc(slices.Clone(f.direct), c.kernel.Traceable)
+		return [][]uint64{f.seen, unseen}
+	}
 	return [][]uint64{f.direct, f.named, f.seen}
 }
 
