@@ -11,8 +11,8 @@ import (
 )
 
 // learning is the longest time in which a graph becomes whole: functions that are
-// reached by pointers are found as they are called.
-const learning = 45 * time.Second
+// reached by pointers are found as they are called, and on some kernels all others.
+const learning = 75 * time.Second
 
 // TestGuestGraph judges the graphs of functions by those of the kernel's own
 // function_graph tracer. What is on the deny list need not be there.
