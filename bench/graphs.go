@@ -20,7 +20,7 @@ const (
 // The node is a function that calls nothing, and that one call of the root calls
 // so many times.
 const (
-	graphRoot     = "__x64_sys_poll"
+	graphRoot     = "__x64_sys_ppoll"
 	graphNode     = "pipe_poll"
 	nodesPerRoot  = 100
 	neverCalled   = "__x64_sys_reboot" // a root that no task has open

@@ -42,8 +42,9 @@ func poll(n int) error {
 	for i := range fds {
 		fds[i] = unix.PollFd{Fd: int32(ends[0]), Events: unix.POLLIN}
 	}
+	var now unix.Timespec // arm64 has no poll
 	for range n {
-		unix.RawSyscall(unix.SYS_POLL, uintptr(unsafe.Pointer(&fds)), nodesPerRoot, 0)
+		unix.RawSyscall6(unix.SYS_PPOLL, uintptr(unsafe.Pointer(&fds)), nodesPerRoot, uintptr(unsafe.Pointer(&now)), 0, 0, 0)
 	}
 	return nil
 }
