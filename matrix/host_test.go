@@ -237,8 +237,8 @@ func (m *matrix) boot(t *testing.T, g guestKernel) {
 	vm := lab.VM{
 		Kernel: g.kernel, Busybox: g.busybox, Timeout: timeout,
 		Binary: m.trace[g.series.arch], Init: m.test[g.series.arch],
-		Modules: g.modules,
-		Files:   map[string]string{insidePath: m.inside[g.series.arch]},
+		Modules: g.modules, MemoryMB: 2048, // for the graphs of function_graph, all in one process
+		Files: map[string]string{insidePath: m.inside[g.series.arch]},
 	}
 	if g.series.arch != runtime.GOARCH {
 		vm.BootTimeout = 2 * lab.DefaultBootTimeout

@@ -558,14 +558,14 @@ int on_session(void *ctx)
 
 	if (!control.gate)
 		return 0;
-	if (CONFIG(CONFIG_GRAPH) && is_return && !*session_cookie(ctx))
+	if (CONFIG_AGAIN(CONFIG_GRAPH) && is_return && !*session_cookie(ctx))
 		return 0;
-	if (CONFIG(CONFIG_GRAPH) && !is_return && turned_away())
+	if (CONFIG_AGAIN(CONFIG_GRAPH) && !is_return && turned_away())
 		return 0;
 	cookie = bpf_get_attach_cookie(ctx);
 	site.target = cookie;
 	site.words = cookie >> COOKIE_WORDS_SHIFT;
-	if (CONFIG(CONFIG_GRAPH)) {
+	if (CONFIG_AGAIN(CONFIG_GRAPH)) {
 		if (is_return)
 			node_left(&site);
 		else if (node_entered(&site))
@@ -601,16 +601,16 @@ int on_probe(void *ctx)
 			*session_cookie(ctx) = 0;
 		return 0;
 	}
-	if (CONFIG(CONFIG_GRAPH) && is_return && !*session_cookie(ctx))
+	if (CONFIG_AGAIN(CONFIG_GRAPH) && is_return && !*session_cookie(ctx))
 		return 0;
-	if (CONFIG(CONFIG_GRAPH) && !is_return && turned_away())
+	if (CONFIG_AGAIN(CONFIG_GRAPH) && !is_return && turned_away())
 		return 1;
 	cookie = bpf_get_attach_cookie(ctx);
 	site.target = cookie;
 	site.words = cookie >> COOKIE_WORDS_SHIFT;
 	if (is_return) {
 		site.frame = *session_cookie(ctx);
-		if (CONFIG(CONFIG_GRAPH))
+		if (CONFIG_AGAIN(CONFIG_GRAPH))
 			node_left(&site);
 		else
 			left(&site);
@@ -618,11 +618,11 @@ int on_probe(void *ctx)
 	}
 	site.stack = CTX_WORD(ctx, CONFIG_REGS_SP);
 	site.frame = site.stack;
-	if (!CONFIG(CONFIG_GRAPH))
+	if (!CONFIG_AGAIN(CONFIG_GRAPH))
 		site.frame ^= (u64)site.target << 48;
 	if (CONFIG(CONFIG_SESSION))
 		*session_cookie(ctx) = site.frame;
-	if (CONFIG(CONFIG_GRAPH))
+	if (CONFIG_AGAIN(CONFIG_GRAPH))
 		return !node_entered(&site);
 	entered(&site);
 	return 0;

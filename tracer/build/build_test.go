@@ -440,3 +440,26 @@ func TestMaps(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestNoTrees checks that what only graphs need is no part of other programs: there
+// is no map of trees then.
+func TestNoTrees(t *testing.T) {
+	s := object(t)
+	o := Options{Exits: true, Slots: true, Kfuncs: Kfuncs{IsReturn: 7, Cookie: 8}}
+	all := targets(t)
+	group := o.GroupConstants(o.Groups(all, []int{0, 1})[0], arch.AMD64().Regs)
+	entry, exit := o.Constants(0, all[0])
+	for name, constants := range map[string]Constants{
+		bpf.ProgEntry: entry, bpf.ProgExit: exit, bpf.ProgSession: group, bpf.ProgProbe: group,
+	} {
+		insns, err := Program(s.Programs[name].Instructions, constants)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, ins := range insns {
+			if ins.Reference() == bpf.MapTrees {
+				t.Errorf("%s: instruction %d has a tree", name, i)
+			}
+		}
+	}
+}
