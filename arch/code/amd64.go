@@ -135,15 +135,18 @@ func (in *x86) flow() flow {
 
 // operands adds the addresses among the operands.
 func (w *walk) operands(in *x86, at int) {
-	if in.dispSize != 0 {
-		target := uint64(int64(in.disp))
-		if in.rip {
-			target += w.addr + uint64(at+in.len)
-		}
-		w.name(at, target)
+	const lea = 0x8d
+	switch {
+	case in.dispSize == 0:
+	case !in.rip:
+		w.address(name, at, uint64(int64(in.disp)))
+	case in.m == map1 && in.opcode == lea:
+		w.address(name, at, w.addr+uint64(at+in.len)+uint64(int64(in.disp)))
+	default:
+		w.address(slot, at, w.addr+uint64(at+in.len)+uint64(int64(in.disp)))
 	}
 	if in.immSize >= 4 && in.holds() {
-		w.name(at, uint64(in.imm))
+		w.address(name, at, uint64(in.imm))
 	}
 }
 

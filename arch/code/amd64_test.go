@@ -64,9 +64,9 @@ func examplesAMD64() []example {
 			48 c7 c7 10 00 00 82          ; mov $0xffffffff82000010,%rdi
 			c3                            ; ret`,
 			Refs{Names: []uint64{
-				0xffffffff82000010, 0xffffffff82000030, 0xffffffffc0000020, 0x30025, 0x12371, 0x22378,
+				0xffffffff82000010, 0xffffffff82000030, 0xffffffffc0000020, 0x30025,
 				0xffffffff82000040, 0xffffffff82000050, 0xffffffff82000060, 0xffffffff82000070,
-			}}},
+			}, Slots: []uint64{0x12371, 0x22378}}},
 		{"no addresses", `
 			b8 ea ff ff ff       ; mov $-22,%eax
 			48 c7 c0 ea ff ff ff ; mov $-22,%rax
@@ -87,7 +87,7 @@ func examplesAMD64() []example {
 			ff d0                ; call *%rax
 			ff e0                ; jmp *%rax
 			e8 fb 00 00 00       ; call 119`,
-			Refs{Names: []uint64{0x215}, Indirect: 3}},
+			Refs{Slots: []uint64{0x215}, Indirect: 3}},
 		{"traps", `
 			85 ff                ; test %edi,%edi
 			75 09                ; jne d
@@ -141,7 +141,7 @@ func examplesAMD64() []example {
 			f3 0f c7 f8                      ; rdpid %rax
 			2e e8 fb 0f 00 00                ; cs call 1062
 			2e e9 fb 1f 00 00                ; cs jmp 2068`,
-			Refs{Calls: []uint64{0x1062}, Jumps: []uint64{0x2068}, Names: []uint64{
+			Refs{Calls: []uint64{0x1062}, Jumps: []uint64{0x2068}, Slots: []uint64{
 				0x1008, 0x2013, 0x301d, 0x4028, 0x502f, 0x6036, 0x703c, 0x8046, 0x904f, 0xa059,
 			}}},
 	}

@@ -130,7 +130,7 @@ func (w *walk) name64(s *way, word uint32) {
 	case word&0x1f000000 == 0x10000000: // adr, adrp
 		imm := signed(word, 5, 19)<<2 | int64(word>>29&3)
 		if word>>31 == 0 {
-			w.name(s.at, pc+uint64(imm))
+			w.address(name, s.at, pc+uint64(imm))
 			break
 		}
 		s.pages[rd] = int32(pc>>12-w.addr>>12) + int32(imm)
@@ -141,14 +141,14 @@ func (w *walk) name64(s *way, word uint32) {
 		if word>>22&1 != 0 {
 			imm <<= 12
 		}
-		w.name(s.at, w.page(s, rn)+imm)
+		w.address(name, s.at, w.page(s, rn)+imm)
 	case word&0x3b000000 == 0x39000000: // ldr, str and kin, from a register on
 		scale := word >> 30
 		if word&0x04800000 == 0x04800000 { // 128 bits
 			scale = 4
 		}
 		if s.known>>rn&1 != 0 {
-			w.name(s.at, w.page(s, rn)+uint64(word>>10&4095)<<scale)
+			w.address(slot, s.at, w.page(s, rn)+uint64(word>>10&4095)<<scale)
 		}
 		if word&0x04c00000 == 0 || word>>26&1 != 0 { // str, vectors
 			return
@@ -164,9 +164,9 @@ func (w *walk) name64(s *way, word uint32) {
 // literal adds the address of a literal and, where that is 64 bits of the
 // code, the one in it.
 func (w *walk) literal(at int, word uint32, target uint64) {
-	w.name(at, target)
+	w.address(slot, at, target)
 	const wide = 0x58000000
 	if off, ok := w.inside(target); ok && word&0xff000000 == wide && off+8 <= len(w.code) {
-		w.name(at, binary.LittleEndian.Uint64(w.code[off:]))
+		w.address(name, at, binary.LittleEndian.Uint64(w.code[off:]))
 	}
 }

@@ -42,8 +42,8 @@ func examplesARM64() []example {
 			81234568 ; the lower half of a literal
 			ffff8000`,
 			Refs{Calls: []uint64{0x11c, 0x228}, Indirect: 1, Names: []uint64{
-				0x10123, 0x21040, 0x21041, 0x21050, 0x22000, 0x5003c, 0x50, 0xffff800081234568, 0x4c,
-			}}},
+				0x10123, 0x22000, 0x5003c, 0xffff800081234568,
+			}, Slots: []uint64{0x21040, 0x21041, 0x21050, 0x50, 0x4c}}},
 		{"ways", `
 			90000080 ; adrp x0, 10000
 			b40000a1 ; cbz x1, 18
@@ -58,7 +58,7 @@ func examplesARM64() []example {
 			a94057f4 ; ldp x20, x21, [sp]
 			f9400e82 ; ldr x2, [x20, #0x18]
 			d65f03c0 ; ret`,
-			Refs{Names: []uint64{0x20008, 0x10010}}},
+			Refs{Slots: []uint64{0x20008, 0x10010}}},
 		{"a loop", `
 			f1000400 ; subs x0, x0, #1
 			54ffffe1 ; b.ne 0

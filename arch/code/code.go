@@ -23,6 +23,9 @@ type Refs struct {
 	// a register can look like one.
 	Names []uint64
 
+	// Slots are addresses of memory that the code reads or writes right there.
+	Slots []uint64
+
 	// Indirect is the number of calls and jumps through a register or memory.
 	// One of a retpoline is a direct call of its thunk instead.
 	Indirect int
@@ -34,7 +37,7 @@ type Refs struct {
 }
 
 // Scan reads the code of a function at addr. lowest is the kernel's lowest
-// address, which Names begin at.
+// address, which Names and Slots begin at.
 //
 // Only what can be reached from the entry counts. So code that static keys have
 // switched off is left out, as there is a nop where the jump to it would be; so
@@ -96,6 +99,7 @@ const (
 	call kind = iota
 	jump
 	name
+	slot
 )
 
 // visit tells whether place n is new, and marks it.
@@ -118,12 +122,12 @@ func (w *walk) add(k kind, at int, target uint64) {
 	w.found = append(w.found, ref{k, at, target})
 }
 
-// name adds an address that is one of the kernel's. Its last page has none, but
-// negative errno values.
-func (w *walk) name(at int, target uint64) {
+// address adds an address, a name or a slot, that is one of the kernel's. Its last
+// page has none, but negative errno values.
+func (w *walk) address(k kind, at int, target uint64) {
 	const lastPage = ^uint64(0) - 4095
 	if target >= w.lowest && target < lastPage {
-		w.add(name, at, target)
+		w.add(k, at, target)
 	}
 }
 
@@ -132,7 +136,7 @@ func (w *walk) refs() Refs {
 	slices.SortFunc(w.found, func(a, b ref) int { return cmp.Compare(a.place(), b.place()) })
 
 	targets := make([]uint64, 0, len(w.found))
-	var parts [name + 1][]uint64
+	var parts [slot + 1][]uint64
 	for rest := w.found; len(rest) > 0; {
 		n, k := 0, rest[0].kind
 		for n < len(rest) && rest[n].kind == k {
@@ -147,6 +151,7 @@ func (w *walk) refs() Refs {
 		Calls:    parts[call],
 		Jumps:    parts[jump],
 		Names:    parts[name],
+		Slots:    parts[slot],
 		Indirect: w.indirect,
 		Cut:      w.cut,
 	}

@@ -46,7 +46,7 @@ func TestARM64(t *testing.T) { testExamples(t, "arm64", baseARM64, lowestARM64, 
 func testExamples(t *testing.T, arch string, base, lowest uint64, examples []example) {
 	for _, e := range examples {
 		t.Run(e.name, func(t *testing.T) {
-			for _, targets := range [][]uint64{e.want.Calls, e.want.Jumps, e.want.Names} {
+			for _, targets := range [][]uint64{e.want.Calls, e.want.Jumps, e.want.Names, e.want.Slots} {
 				for i := range targets {
 					if targets[i] < 1<<32 {
 						targets[i] += base

@@ -45,6 +45,7 @@ func FuzzScan(f *testing.F) {
 			check("Calls", refs.Calls, func(uint64) bool { return false })
 			check("Jumps", refs.Jumps, func(a uint64) bool { return a-addr < uint64(len(code)) })
 			check("Names", refs.Names, func(a uint64) bool { return a < lowest || a > ^uint64(4095) })
+			check("Slots", refs.Slots, func(a uint64) bool { return a < lowest || a > ^uint64(4095) })
 			if refs.Indirect < 0 || refs.Indirect > len(code) {
 				t.Errorf("%s: %d indirect", arch, refs.Indirect)
 			}

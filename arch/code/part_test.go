@@ -43,7 +43,7 @@ func TestScanPart(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got.Calls, got.Jumps, got.Names = orNil(got.Calls), orNil(got.Jumps), orNil(got.Names)
+			got.Calls, got.Jumps, got.Names, got.Slots = orNil(got.Calls), orNil(got.Jumps), orNil(got.Names), orNil(got.Slots)
 			if diff := cmp.Diff(test.want, got); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}

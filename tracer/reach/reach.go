@@ -37,7 +37,7 @@ type Calls struct {
 type function struct {
 	scanned bool
 	direct  []uint64 // called or jumped to by address
-	named   []uint64 // whose addresses its code has, or a variable whose address it has
+	named   []uint64 // whose addresses its code has, a variable whose address it has, or a pointer that it reads
 	seen    []uint64 // called, as was seen
 }
 
@@ -242,6 +242,14 @@ func (c *Calls) scanPart(f *function, p *parts) {
 			for _, fn := range c.table(start, end) {
 				f.named = c.add(f.named, fn)
 			}
+		}
+	}
+	for _, at := range refs.Slots {
+		if _, _, isCode := c.kernel.Symbols.at(at); isCode {
+			continue
+		}
+		if word, ok := c.read(at, at+8); ok {
+			f.named = c.add(f.named, binary.LittleEndian.Uint64(word))
 		}
 	}
 }

@@ -28,7 +28,7 @@ type fake struct {
 }
 
 // place is a symbol and its bytes: hexadecimal, in which "call NAME", "jmp NAME",
-// "je NAME", "lea NAME" and "ptr NAME" are spelled as amd64's instructions, or a
+// "je NAME", "lea NAME", "mov NAME" and "ptr NAME" are spelled as amd64's instructions, or a
 // pointer. "at OFFSET" puts it there. Each begins behind the one before.
 type place struct{ name, bytes string }
 
@@ -58,7 +58,7 @@ func kernelOf(t *testing.T, places ...place) *fake {
 		}
 		k.symbols.Add(at, typ, []byte(p.name), nil)
 		for i := 0; i < len(fields); i++ {
-			opcode, ok := map[string]string{"call": "e8", "jmp": "e9", "je": "0f84", "lea": "488d3d", "ptr": ""}[fields[i]]
+			opcode, ok := map[string]string{"call": "e8", "jmp": "e9", "je": "0f84", "lea": "488d3d", "mov": "488b05", "ptr": ""}[fields[i]]
 			if !ok {
 				at = k.put(at, fields[i])
 				continue
@@ -193,15 +193,18 @@ func TestReach(t *testing.T) {
 		"tables": {[]place{{"a", nopl + "lea Ops c3"}, {"b", "c3"}, {"c", "c3"}, {"c.cold", "c3"},
 			{"Ops", "at 100 ptr b 0000000000000000 ptr c ptr b ptr Ops ptr c.cold ptr c+1 0100000000000000"}},
 			"", "b/1 c/1"},
-		"the middle of a table": {[]place{{"a", nopl + "lea Ops+8 c3"}, {"b", "c3"}, {"Ops", "at 100 ptr b 0000000000000000"}}, "", "b/1"},
-		"half a pointer":        {[]place{{"a", nopl + "lea Ops c3"}, {"b", "c3"}, {"Ops", "at 100 0000000000000000 00000081"}}, "", ""},
-		"a table that is askew": {[]place{{"a", nopl + "lea Ops c3"}, {"b", "c3"}, {"Ops", "at 101 ptr b"}}, "", ""},
-		"the largest table":     {[]place{{"a", nopl + "lea Ops c3"}, {"b", "c3"}, {"Ops", "at 100 ptr b"}, {"More", "at 1100 00"}}, "", "b/1"},
-		"a table too large":     {[]place{{"a", nopl + "lea Ops c3"}, {"b", "c3"}, {"Ops", "at 100 ptr b"}, {"More", "at 1108 00"}}, "", ""},
-		"the largest function":  {[]place{{"a", nopl + "call b c3"}, {"b", "at 10000 c3"}}, "b", "b/1"},
-		"a function too large":  {[]place{{"a", nopl + "call b c3"}, {"b", "at 10001 c3"}}, "", ""},
-		"the border of a page":  {[]place{{"x", "c3"}, {"a", "at 3ff8 " + nopl + "call b call c c3"}, {"b", "c3"}, {"c", "c3"}}, "b c", "b/1 c/1"},
-		"several pages":         {[]place{{"x", "c3"}, {"a", "at 3ff8 " + nopl + "call b c3"}, {"b", "at c000 c3"}}, "b", "b/1"},
+		"the middle of a table":  {[]place{{"a", nopl + "lea Ops+8 c3"}, {"b", "c3"}, {"Ops", "at 100 ptr b 0000000000000000"}}, "", "b/1"},
+		"one pointer of a table": {[]place{{"a", nopl + "mov Ops+8 c3"}, {"b", "c3"}, {"c", "c3"}, {"Ops", "at 100 ptr b ptr c"}}, "", "c/1"},
+		"a pointer to no code":   {[]place{{"a", nopl + "mov Ops c3"}, {"b", "c3"}, {"Ops", "at 100 ptr More"}, {"More", "at 108 ptr b"}}, "", ""},
+		"a pointer in code":      {[]place{{"a", nopl + "mov b c3"}, {"b", "at 100 ptr c"}, {"c", "c3"}}, "", ""},
+		"half a pointer":         {[]place{{"a", nopl + "lea Ops c3"}, {"b", "c3"}, {"Ops", "at 100 0000000000000000 00000081"}}, "", ""},
+		"a table that is askew":  {[]place{{"a", nopl + "lea Ops c3"}, {"b", "c3"}, {"Ops", "at 101 ptr b"}}, "", ""},
+		"the largest table":      {[]place{{"a", nopl + "lea Ops c3"}, {"b", "c3"}, {"Ops", "at 100 ptr b"}, {"More", "at 1100 00"}}, "", "b/1"},
+		"a table too large":      {[]place{{"a", nopl + "lea Ops c3"}, {"b", "c3"}, {"Ops", "at 100 ptr b"}, {"More", "at 1108 00"}}, "", ""},
+		"the largest function":   {[]place{{"a", nopl + "call b c3"}, {"b", "at 10000 c3"}}, "b", "b/1"},
+		"a function too large":   {[]place{{"a", nopl + "call b c3"}, {"b", "at 10001 c3"}}, "", ""},
+		"the border of a page":   {[]place{{"x", "c3"}, {"a", "at 3ff8 " + nopl + "call b call c c3"}, {"b", "c3"}, {"c", "c3"}}, "b c", "b/1 c/1"},
+		"several pages":          {[]place{{"x", "c3"}, {"a", "at 3ff8 " + nopl + "call b c3"}, {"b", "at c000 c3"}}, "b", "b/1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := kernelOf(t, test.places...)
