@@ -24,12 +24,13 @@ const (
 	Struct
 	Union
 	Array
+	Register // a word of which nothing else is known
 )
 
 // String returns the kind in lower case, such as "int".
 func (k ValueKind) String() string {
 	names := [...]string{"void", "int", "bool", "char", "float", "enum", "pointer", "string", "func pointer",
-		"struct", "union", "array"}
+		"struct", "union", "array", "register"}
 	if int(k) < len(names) {
 		return names[k]
 	}

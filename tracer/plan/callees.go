@@ -119,7 +119,7 @@ func (k *Kernel) registers() ([]Param, error) {
 			return nil, fmt.Errorf("find unsigned long: it is not in BTF")
 		}
 	}
-	word := &btfx.Layout{Type: "unsigned long", Kind: btfx.Pointer, Size: 8} // printed like an address
+	word := &btfx.Layout{Type: "unsigned long", Kind: btfx.Register, Size: 8}
 	params := make([]Param, len(k.Arch.Regs.Names))
 	for i, name := range k.Arch.Regs.Names {
 		params[i] = Param{Name: name, Type: id, Layout: word, Word: i, Words: 1, String: -1}

@@ -69,7 +69,7 @@ func newResult(l *btfx.Layout) result {
 	switch l.Kind {
 	case btfx.Int:
 		r.fails = l.Signed
-	case btfx.Pointer, btfx.String, btfx.FuncPointer:
+	case btfx.Pointer, btfx.String, btfx.FuncPointer, btfx.Register:
 		r.fails = true
 	}
 	return r
