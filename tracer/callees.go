@@ -3,6 +3,7 @@ package tracer
 import (
 	"strings"
 
+	"fgtrace/tracer/learn"
 	"fgtrace/tracer/plan"
 	"fgtrace/tracer/reach"
 )
@@ -19,13 +20,12 @@ type Callees struct {
 	skipped   []plan.Skip
 	denied    map[string]string // reasons
 	code      bool              // what code tells counts, not only what was seen
-	seen      []seenCall        // not in calls yet
-	have      map[seenCall]bool
+	seen      []learn.Pair      // not in calls yet
+	have      map[learn.Pair]bool
 	pointed   []uint64    // functions that are watched
+	unwatched int         // for which there was no room
 	below     map[int]int // those that were called, at which depth: not in calls yet
 }
-
-type seenCall struct{ from, to uint64 }
 
 // NewCallees begins with the code of a graph's roots, to so many levels below
 // them.
@@ -35,11 +35,11 @@ func NewCallees(s *Session, symbols *Symbols, selection plan.Selection) *Callees
 		c.depth = MaxDepth
 	}
 	for _, t := range s.targets {
-		c.known[t.Addr] = true
 		if t.Root {
 			c.roots = append(c.roots, t.Addr)
 		}
 	}
+	c.forget()
 	c.calls = reach.New(reach.Kernel{
 		Arch: s.kernel.Arch.Name, Symbols: symbols.places, Read: s.peek,
 		Part:      func(addr uint64) bool { return isPart(c.name(addr)) },
@@ -62,8 +62,13 @@ func isPart(name string) bool { return strings.Contains(name, ".cold") }
 func isEnd(name string) bool {
 	switch name {
 	case "_printk", "printk", "vprintk", "panic", "__warn_printk", "dump_stack", "__stack_chk_fail", "die", "oops_end", "do_exit",
-		"make_task_dead", "bust_spinlocks":
+		"make_task_dead", "bust_spinlocks", "show_regs", "rust_begin_unwind", "print_hex_dump":
 		return true
+	}
+	for _, prefix := range []string{"__ubsan_handle_", "__fortify_", "fortify_panic", "refcount_warn_", "__dynamic_pr_", "__dynamic_dev_", "__dynamic_netdev_", "__dynamic_emit_"} {
+		if strings.HasPrefix(name, prefix) {
+			return true
+		}
 	}
 	return isThunk(name)
 }
@@ -73,18 +78,33 @@ func isThunk(name string) bool {
 	return strings.Contains(name, "__x86_indirect_thunk") || strings.Contains(name, "__x86_return_thunk") || strings.Contains(name, "srso_")
 }
 
-// UseCode says whether what the code tells counts, besides calls that were seen.
-func (c *Callees) UseCode(use bool) { c.code = use }
+// isStaticCall tells the jumps to where a static call leads (ARCH_STATIC_CALL_TRAMP):
+// they look like what ftrace has patched, and are no functions.
+func isStaticCall(name string) bool { return strings.HasPrefix(name, "__SCT__") }
 
-// saw takes a call that was seen: from an address, to one at the beginning of a
-// function. True: that is new. It may run beside Next.
-func (c *Callees) saw(from, to uint64) bool {
-	call := seenCall{from, to}
+// OnlySeen makes Next begin anew, with calls that were seen in place of those that
+// the code has.
+func (c *Callees) OnlySeen() {
+	c.code = false
+	c.forget()
+}
+
+// forget leaves nothing known but what the session has.
+func (c *Callees) forget() {
+	clear(c.known)
+	for _, t := range c.session.targets {
+		c.known[t.Addr] = true
+	}
+	c.skipped = nil
+}
+
+// saw takes a call that was seen. True: that is new. It may run beside Next.
+func (c *Callees) saw(call learn.Pair) bool {
 	if c.have[call] {
 		return false
 	}
 	if c.have == nil {
-		c.have = make(map[seenCall]bool)
+		c.have = make(map[learn.Pair]bool)
 	}
 	c.have[call] = true
 	c.seen = append(c.seen, call)
@@ -94,7 +114,7 @@ func (c *Callees) saw(from, to uint64) bool {
 // settle makes Next know what was seen. It must not run beside it.
 func (c *Callees) settle() {
 	for _, call := range c.seen {
-		c.calls.Saw(call.from, call.to)
+		c.calls.Saw(call.Parent, call.IP)
 	}
 	c.seen = c.seen[:0]
 	for number, depth := range c.below {
@@ -104,21 +124,33 @@ func (c *Callees) settle() {
 }
 
 // pointedFunctions returns the functions that are called through pointers and are
-// not known to be called: those to be watched.
+// not known to be called: those to be watched. On a kernel that does not check how
+// functions are called, these are all.
 func (c *Callees) pointedFunctions() []uint64 {
-	a := c.session.kernel.Arch
-	c.pointed = c.pointed[:0]
-	for _, addr := range c.calls.Pointed(a.LandingPad) {
-		if c.known[addr] || !c.patchable(addr) || len(c.pointed) == maxPointed {
+	pointed := c.calls.Pointed(c.session.kernel.Arch.LandingPad)
+	if len(pointed) == 0 {
+		pointed = c.calls.Pointed(func([]byte) bool { return true })
+	}
+	c.pointed, c.unwatched = c.pointed[:0], 0
+	for _, addr := range pointed {
+		if c.known[addr] || !c.patchable(addr) {
 			continue
 		}
-		if name := c.name(addr); c.denied[name] != "" || isEnd(name) || !c.selection.Wants(name) {
+		if name := c.name(addr); c.denied[name] != "" || isEnd(name) || isStaticCall(name) || !c.selection.Wants(name) {
+			continue
+		}
+		if len(c.pointed) == maxPointed {
+			c.unwatched++
 			continue
 		}
 		c.pointed = append(c.pointed, addr)
 	}
 	return c.pointed
 }
+
+// Unwatched returns how many functions that are called through pointers are not
+// watched, as there was no room for more.
+func (c *Callees) Unwatched() int { return c.unwatched }
 
 // sawPointed takes the number of a watched function that was called with so many
 // nodes under way. True: that is new. It may run beside Next.
@@ -136,13 +168,6 @@ func (c *Callees) sawPointed(number uint64, depth int) bool {
 	return true
 }
 
-// Again makes Next return targets anew that it has returned.
-func (c *Callees) Again(targets []*plan.Target) {
-	for _, t := range targets {
-		delete(c.known, t.Addr)
-	}
-}
-
 // Next returns targets for what has become known to be called since the last time.
 func (c *Callees) Next() ([]*plan.Target, error) {
 	var found []plan.Callee
@@ -152,7 +177,7 @@ func (c *Callees) Next() ([]*plan.Target, error) {
 		}
 		c.known[r.Addr] = true
 		sym, ok := c.symbols.text.Symbol(r.Addr)
-		if !ok || isThunk(sym.Name) || !c.selection.Wants(sym.Name) {
+		if !ok || isThunk(sym.Name) || isStaticCall(sym.Name) || !c.selection.Wants(sym.Name) {
 			continue
 		}
 		if r.Through {
@@ -183,7 +208,8 @@ func (c *Callees) skip(name, module string) {
 
 // traceable tells whether a function can be a node.
 func (c *Callees) traceable(addr uint64) bool {
-	return c.denied[c.name(addr)] == "" && c.patchable(addr)
+	name := c.name(addr)
+	return c.denied[name] == "" && !isStaticCall(name) && c.patchable(addr)
 }
 
 // patchable tells whether ftrace can patch a function.

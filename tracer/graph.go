@@ -63,50 +63,35 @@ const wordBytes = 8
 // out: see Refused. Records of the others may come before it returns: their
 // indices come behind those that there are. It may run while others drain.
 func (s *Session) Extend(targets []*plan.Target) error {
-	return s.extend(targets, func(indices []int) error { return s.assign(indices, s.ways()) })
+	return s.extend(targets, s.assignEach)
 }
 
-// ExtendMass adds targets to a graph if the kernel has a way of attaching to many
-// functions at once, and tells whether it has. Those that this takes not are
-// attached one by one, if there are only a few of them.
+// ExtendMass does the same if the kernel has a way of attaching to many functions at
+// once, and tells whether it has. What this does not take is left out.
 func (s *Session) ExtendMass(targets []*plan.Target) (bool, error) {
-	s.massOnly = true
-	err := s.extend(targets, func(indices []int) error { return s.assign(indices, s.ways()) })
-	s.massOnly = false
-	if err != nil {
+	if len(targets) == 0 {
+		return s.kernel.FprobeOnGraph() || s.kernel.FprobeAlone(), nil
+	}
+	first := len(s.targets)
+	var left []int
+	if err := s.extend(targets, func(indices []int) error {
+		left = append(left, indices...)
+		return nil
+	}); err != nil {
 		return false, err
 	}
-	left := s.left
-	s.left = nil
-	switch {
-	case len(targets) == 0:
-		return s.kernel.FprobeOnGraph() || s.kernel.FprobeAlone(), nil
-	case len(left) == min(len(targets), maxExtra):
-		first := len(s.targets) - len(targets)
+	if len(left) == min(len(targets), maxExtra) {
 		s.targets, s.shapes = s.targets[:first], s.shapes[:first]
 		return false, nil
-	case len(left) > fewLinks:
-		for _, i := range left[fewLinks:] {
-			s.refuse(s.targets[i], "no way of attaching to many functions takes it, and there are many of the kind")
-		}
-		left = left[:fewLinks]
 	}
-	keep := make(map[*plan.Target]bool, len(left))
 	for _, i := range left {
-		keep[s.targets[i]] = true
+		s.refuse(s.targets[i], "no way of attaching to many functions takes it")
 	}
-	before := len(s.backends)
-	if err := s.assign(left, nil); err != nil {
-		return true, err
-	}
-	return true, s.attachFrom(before, keep)
+	return true, nil
 }
 
-// fewLinks is how many functions are attached one by one that all others are not
-// waited for: 20 ms each, in an emulated guest.
-const fewLinks = 16
-
-func (s *Session) extend(targets []*plan.Target, assign func(indices []int) error) error {
+// extend adds targets; each gets those that no way of attaching to many takes.
+func (s *Session) extend(targets []*plan.Target, each func(indices []int) error) error {
 	first := len(s.targets)
 	room := max(int(s.maps[bpf.MapCounts].MaxEntries())-first, 0)
 	s.targets = append(s.targets, targets...)
@@ -124,10 +109,10 @@ func (s *Session) extend(targets []*plan.Target, assign func(indices []int) erro
 		s.build.Graph.MaxWords = max(s.build.Graph.MaxWords, t.Words)
 	}
 	before := len(s.backends)
-	if err := assign(indices); err != nil {
+	if err := s.assign(indices, s.ways(), each); err != nil {
 		return err
 	}
-	if err := s.attachFrom(before, keep); err != nil {
+	if err := s.attachFrom(before, keep, each); err != nil {
 		return err
 	}
 	return s.probeUnlinked(before, keep)
@@ -153,10 +138,9 @@ func (s *Session) probeUnlinked(first int, keep map[*plan.Target]bool) error {
 	return err
 }
 
-// followTasks attaches the program that gives back the trees of tasks that are
-// gone.
-func (s *Session) followTasks() error {
-	insns, err := s.programs.instructions(bpf.ProgFree, nil)
+// followTasks attaches the program that ends the calls of tasks that are gone.
+func (s *Session) followTasks(o build.Options) error {
+	insns, err := s.programs.instructions(bpf.ProgFree, o.FreeConstants())
 	if err != nil {
 		return err
 	}

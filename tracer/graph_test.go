@@ -10,6 +10,7 @@ import (
 
 	"fgtrace/internal/wiretest"
 	"fgtrace/tracer/event"
+	"fgtrace/tracer/learn"
 )
 
 // underWay is a call in a tree that a test makes.
@@ -165,7 +166,7 @@ func TestSeenCalls(t *testing.T) {
 		from, to uint64
 		want     bool
 	}{{1, 2, true}, {1, 2, false}, {1, 3, true}, {2, 1, true}} {
-		if got := c.saw(test.from, test.to); got != test.want {
+		if got := c.saw(learn.Pair{Parent: test.from, IP: test.to}); got != test.want {
 			t.Errorf("call from %d to %d: %v", test.from, test.to, got)
 		}
 	}

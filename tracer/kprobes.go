@@ -132,14 +132,14 @@ func (k *kprobes) attached() []int {
 	return have
 }
 
-func (k *kprobes) misses(losses []Loss) (shared uint64, err error) {
+func (k *kprobes) misses(targets []uint64) (shared uint64, err error) {
 	for _, i := range k.indices {
 		for _, prog := range k.progs[i] {
 			stats, err := prog.Stats()
 			if err != nil {
 				continue // before 5.12 our own guard counts
 			}
-			losses[i].RecursionMisses += stats.RecursionMisses
+			targets[i] += stats.RecursionMisses
 		}
 	}
 	return 0, nil

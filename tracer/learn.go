@@ -136,16 +136,10 @@ func openFunctionEvent(id uint64, cpu, size int) (*perfRing, error) {
 
 // except leaves functions out, at once for all CPUs: names, or globs. A name that
 // no traceable function has is EINVAL, and some of the names may have been taken.
-// It replaces what only and except said before. Each glob costs a walk over all
+// Each glob costs a walk over all
 // functions for each CPU: 200 ms in an emulated guest.
 func (l *learner) except(names []string) error {
 	return l.filter("ip != " + strings.Join(names, ","))
-}
-
-// only takes nothing but these functions: fewer are patched then, and others cost
-// nothing. See except.
-func (l *learner) only(names []string) error {
-	return l.filter("ip == " + strings.Join(names, ","))
 }
 
 func (l *learner) filter(text string) error {

@@ -24,10 +24,10 @@ func TestLearnRingSize(t *testing.T) {
 
 func TestLearnFilterTooLong(t *testing.T) {
 	l := &learner{}
-	if err := l.only([]string{strings.Repeat("x", maxPerfFilter-len("ip == "))}); err != nil {
+	if err := l.filter(strings.Repeat("x", maxPerfFilter)); err != nil {
 		t.Error(err)
 	}
-	if err := l.only([]string{strings.Repeat("x", maxPerfFilter)}); err == nil {
+	if err := l.filter(strings.Repeat("x", maxPerfFilter+1)); err == nil {
 		t.Error("a filter longer than a page was taken")
 	}
 	if err := l.except([]string{"a\x00b"}); err == nil {
@@ -133,7 +133,7 @@ func TestGuestLearner(t *testing.T) {
 	}
 
 	// One function, exactly.
-	if err := l.only([]string{"vfs_read"}); err != nil {
+	if err := l.filter("ip == vfs_read"); err != nil {
 		t.Fatal(err)
 	}
 	l.drain(func(learn.Call) {})

@@ -130,9 +130,8 @@ func (l *Learning) beside(run func(out chan<- work)) {
 	go run(out)
 }
 
-// Waits tells whether learning has not begun, Over whether it has ended.
+// Waits tells whether learning has not begun.
 func (l *Learning) Waits() bool { return l.state == learningWaits }
-func (l *Learning) Over() bool  { return l.state == learningIsOver }
 
 // Count returns how many root calls were watched, and how many functions were
 // added.

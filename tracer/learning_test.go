@@ -176,7 +176,7 @@ func TestLearningMass(t *testing.T) {
 	l := newLesson(t, true)
 	l.watched = [][]int{make([]int, 100)}
 	l.found.next = [][]*plan.Target{fns("f", "g"), nil}
-	if !l.Waits() || l.Over() {
+	if !l.Waits() {
 		t.Error("it has begun")
 	}
 	l.roots(1)
@@ -288,8 +288,8 @@ func TestLearningUnable(t *testing.T) {
 	l := newLesson(t, true)
 	l.openErr = errors.New("the kernel refuses it")
 	l.begin()
-	if !l.Over() || l.Err() == nil || l.Err().Error() != "watch calls: the kernel refuses it" {
-		t.Errorf("over is %v: %v", l.Over(), l.Err())
+	if l.state != learningIsOver || l.Err() == nil || l.Err().Error() != "watch calls: the kernel refuses it" {
+		t.Errorf("state %v: %v", l.state, l.Err())
 	}
 	l.roots(1)
 	l.after(time.Hour)

@@ -28,7 +28,7 @@ type backend interface {
 	attached() []int
 	// misses adds what the kernel left out, by target; shared is what can't be
 	// told by target.
-	misses(losses []Loss) (shared uint64, err error)
+	misses(targets []uint64) (shared uint64, err error)
 	// missed returns how many runs of a target's programs the kernel left out.
 	missed(target int) (entries, exits uint64, err error)
 	close()
@@ -215,13 +215,13 @@ func (l *links) attached() []int {
 	return slices.DeleteFunc(slices.Clone(l.indices), func(i int) bool { return l.targets[i].target == nil })
 }
 
-func (l *links) misses(losses []Loss) (shared uint64, err error) {
+func (l *links) misses(targets []uint64) (shared uint64, err error) {
 	for _, i := range l.indices {
 		entries, exits, err := l.missed(i)
 		if err != nil {
 			return 0, err
 		}
-		losses[i].RecursionMisses += entries + exits
+		targets[i] += entries + exits
 	}
 	return 0, nil
 }

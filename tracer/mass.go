@@ -91,10 +91,9 @@ type mass struct {
 
 // massKey is what programs of a graph have in common that are the same.
 type massKey struct {
-	way     string
-	strings uint64
-	words   int
-	root    bool
+	way         string
+	room, words int
+	root        bool
 }
 
 type massGroup struct {
@@ -121,7 +120,7 @@ func (m *mass) load(o build.Options) error {
 			// Programs serve functions that are found later, too.
 			g.Shape.Words = max(g.Shape.Words, m.session.kernel.Arch.ArgRegisters)
 		}
-		key := massKey{m.way.name, g.Strings, g.Shape.Words, g.Root}
+		key := massKey{m.way.name, g.Room, g.Shape.Words, g.Root}
 		if prog, ok := m.session.massProgs[key]; ok {
 			m.groups = append(m.groups, massGroup{Group: g, prog: prog, shared: true})
 			continue
@@ -248,7 +247,7 @@ func (m *mass) attached() []int {
 	return indices
 }
 
-func (m *mass) misses(losses []Loss) (shared uint64, err error) {
+func (m *mass) misses(targets []uint64) (shared uint64, err error) {
 	for _, g := range m.groups {
 		missed, err := g.missed(m.way)
 		if err != nil {

@@ -65,16 +65,12 @@ type Session struct {
 	// probesRefused tells that the kernel took no probe in place of a link.
 	probesRefused bool
 
-	missed missWatch
-	// What was left out before the gate was opened.
-	missedBefore []Loss
-	sharedBefore uint64
+	missed       missWatch
+	missedBefore *tally // the gate was opened
 
 	// Of a graph.
 	roots     int
 	massProgs map[massKey]*ebpf.Program
-	massOnly  bool  // no links for what is assigned: it is left
-	left      []int // indices of targets
 }
 
 // bases are where variables are in the memory that the session shares with its
@@ -170,7 +166,7 @@ func (s *Session) load() error {
 		}
 	}
 	if s.opts.Graph != nil {
-		if err := s.followTasks(); err != nil {
+		if err := s.followTasks(o); err != nil {
 			return err
 		}
 	}
@@ -179,13 +175,13 @@ func (s *Session) load() error {
 	for i := range all {
 		all[i] = i
 	}
-	return s.assign(all, s.ways())
+	return s.assign(all, s.ways(), s.assignEach)
 }
 
 // assign finds backends for targets, and has them load their programs: one
 // program for many functions where there are many and the kernel has such
-// programs, else links.
-func (s *Session) assign(indices []int, ways []way) error {
+// programs, else what each does.
+func (s *Session) assign(indices []int, ways []way, each func(indices []int) error) error {
 	rest := slices.Clone(indices)
 	for i, w := range ways {
 		forced := s.opts.Backend == w.name
@@ -228,10 +224,11 @@ func (s *Session) assign(indices []int, ways []way) error {
 		}
 		return nil
 	}
-	if s.massOnly {
-		s.left = append(s.left, rest...)
-		return nil
-	}
+	return each(rest)
+}
+
+// assignEach gives each target programs of its own.
+func (s *Session) assignEach(rest []int) error {
 	var raw []int
 	rest = slices.DeleteFunc(rest, func(i int) bool {
 		if s.targets[i].Raw {
@@ -404,19 +401,19 @@ func (s *Session) Attach(p *plan.Plan) error {
 	for _, t := range p.Targets {
 		keep[t] = true
 	}
-	return s.attachFrom(0, keep)
+	return s.attachFrom(0, keep, s.assignEach)
 }
 
 // attachFrom attaches the backends from one on, and those that they leave targets
 // to.
-func (s *Session) attachFrom(first int, keep map[*plan.Target]bool) error {
+func (s *Session) attachFrom(first int, keep map[*plan.Target]bool, each func(indices []int) error) error {
 	for i := first; i < len(s.backends); i++ {
 		leftOver, next, err := s.backends[i].attach(keep)
 		if err != nil {
 			return err
 		}
 		if len(leftOver) > 0 {
-			if err := s.assign(leftOver, next); err != nil {
+			if err := s.assign(leftOver, next, each); err != nil {
 				return err
 			}
 		}
@@ -474,14 +471,14 @@ func (s *Session) StackLimit() (int, error) {
 }
 
 // Start opens the gate: from here on calls are recorded, of all targets at once.
-func (s *Session) Start(symbols *Symbols) error {
+func (s *Session) Start(symbols *Symbols) (err error) {
 	c := preemptControl(s.kernel, symbols)
 	if s.opts.Graph != nil && c.PercpuBase != 0 {
 		if err := s.setPreemptCounts(c); err != nil {
 			return err
 		}
 	}
-	if err := s.rememberMisses(); err != nil {
+	if s.missedBefore, err = s.misses(); err != nil {
 		return err
 	}
 	for _, word := range []struct {
@@ -556,6 +553,13 @@ type Loss struct {
 // Losses returns what was left out so far, by target, and the recursion misses
 // of programs that serve several.
 func (s *Session) Losses() (losses []Loss, sharedMisses uint64, err error) {
+	// Before anything else: while a map is looked at by a system call, the kernel lets
+	// no probe's program run on that CPU, and counts all calls as missed
+	// (bpf_disable_instrumentation of include/linux/bpf.h).
+	missed, err := s.misses()
+	if err != nil {
+		return nil, 0, err
+	}
 	losses = make([]Loss, len(s.targets))
 	var perCPU []wire.Counters
 	for i := range min(len(losses), int(s.maps[bpf.MapCounts].MaxEntries())) {
@@ -575,34 +579,49 @@ func (s *Session) Losses() (losses []Loss, sharedMisses uint64, err error) {
 	if err := s.countRunning(losses); err != nil {
 		return nil, 0, err
 	}
-	if sharedMisses, err = s.misses(losses); err != nil {
-		return nil, 0, err
+	for i := range losses {
+		losses[i].RecursionMisses += missed.since(s.missedBefore, i)
 	}
-	for i, before := range s.missedBefore {
-		losses[i].RecursionMisses -= min(losses[i].RecursionMisses, before.RecursionMisses)
-	}
-	return losses, sharedMisses - min(sharedMisses, s.sharedBefore), nil
+	return losses, missed.sharedSince(s.missedBefore), nil
 }
 
-// misses adds what the kernel left out to losses, and returns what it left out of
-// programs that serve several targets.
-func (s *Session) misses(losses []Loss) (shared uint64, err error) {
+// tally is what the kernel left out up to a time, by target, and of programs that
+// serve several.
+type tally struct {
+	targets []uint64
+	shared  uint64
+}
+
+func (s *Session) misses() (*tally, error) {
+	t := &tally{targets: make([]uint64, len(s.targets))}
 	for _, b := range s.backends {
-		n, err := b.misses(losses)
+		shared, err := b.misses(t.targets)
 		if err != nil {
-			return 0, err
+			return nil, err
 		}
-		shared += n
+		t.shared += shared
 	}
-	return shared, nil
+	return t, nil
 }
 
-// rememberMisses notes what was left out while functions were attached, when no
-// call counted.
-func (s *Session) rememberMisses() (err error) {
-	s.missedBefore = make([]Loss, len(s.targets))
-	s.sharedBefore, err = s.misses(s.missedBefore)
-	return err
+// since returns what was left out of a target since an earlier tally, or nil for
+// the beginning.
+func (t *tally) since(before *tally, target int) uint64 {
+	if target >= len(t.targets) {
+		return 0
+	}
+	n := t.targets[target]
+	if before != nil && target < len(before.targets) {
+		n -= min(n, before.targets[target])
+	}
+	return n
+}
+
+func (t *tally) sharedSince(before *tally) uint64 {
+	if before == nil {
+		return t.shared
+	}
+	return t.shared - min(t.shared, before.shared)
 }
 
 // countRunning counts the calls that are kept until their exits.

@@ -23,6 +23,7 @@ type callWatcher struct {
 	learner *learner
 	windows *learn.Windows
 	pairs   []learn.Pair
+	lost    uint64 // calls that nobody saw
 }
 
 func newCallWatcher(c *Callees) (*callWatcher, error) {
@@ -43,11 +44,15 @@ func (w *callWatcher) root(tid uint32, cpu int, entry, exit uint64) (news int, s
 	w.poll()
 	w.pairs, _ = w.windows.Root(tid, cpu, entry, exit, w.pairs[:0])
 	for _, p := range w.pairs {
-		if w.callees.saw(p.Parent, p.IP) {
+		if w.callees.saw(p) {
 			news++
 		}
 	}
-	return news, len(w.pairs) > 0
+	// Of a call with gaps it is not known whether there is anything to learn.
+	lost := w.learner.lost()
+	whole := lost == w.lost
+	w.lost = lost
+	return news, len(w.pairs) > 0 && (whole || news > 0)
 }
 
 func (w *callWatcher) close() error { return w.learner.close() }

@@ -74,6 +74,7 @@ INLINE u32 claim_tree(u64 task)
 	return NO_TREE;
 }
 
+/* A tree that is given back stays not ready: its next task makes it so. */
 INLINE void release_tree(u32 at)
 {
 	at &= TREE_BUCKETS * TREE_WAYS - 1;
@@ -136,16 +137,14 @@ INLINE void describe(struct record *r, struct tree *tree, struct node *n, u64 de
 	place->opened = n->opened;
 }
 
-#define COPY_WORDS(to, from)                                                   \
-	({                                                                     \
-		u64 *copy_to = (to), *copy_from = (from);                      \
-		COPY_WORD(0) COPY_WORD(1) COPY_WORD(2) COPY_WORD(3)            \
-		COPY_WORD(4) COPY_WORD(5) COPY_WORD(6) COPY_WORD(7)            \
-		COPY_WORD(8) COPY_WORD(9) COPY_WORD(10) COPY_WORD(11)          \
-	})
-#define COPY_WORD(i)                                                           \
+INLINE void copy_words(u64 *to, const u64 *from)
+{
+#define WORD(i)                                                                \
 	if (CONFIG(CONFIG_MAX_WORDS) > (i))                                    \
-		copy_to[i] = copy_from[i];
+		to[i] = from[i];
+	EACH_WORD(WORD)
+#undef WORD
+}
 
 /*
  * Tells of a call that goes on: its children come before it. If there is no room,
@@ -161,12 +160,12 @@ INLINE void open_node(struct tree *tree, struct node *n, u64 depth)
 	}
 	n->opened = 1;
 	describe(r, tree, n, depth, KIND_OPEN);
-	COPY_WORDS((u64 *)((struct place *)(r + 1) + 1), n->words);
+	copy_words((u64 *)((struct place *)(r + 1) + 1), n->words);
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 }
 
 /* Sends a call that has returned. */
-INLINE void close_node(const struct site *site, struct tree *tree, struct node *n, u64 depth, u64 retval, u64 now, u8 flags)
+INLINE void close_node(struct tree *tree, struct node *n, u64 depth, u64 retval, u64 now, u8 flags)
 {
 	struct result *result;
 	struct record *r;
@@ -190,7 +189,7 @@ INLINE void close_node(const struct site *site, struct tree *tree, struct node *
 	result = (struct result *)((struct place *)(r + 1) + 1);
 	result->retval = retval;
 	result->time = now;
-	COPY_WORDS((u64 *)(result + 1), n->words);
+	copy_words((u64 *)(result + 1), n->words);
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 }
 
@@ -207,7 +206,7 @@ INLINE bool is_stale(const struct node *n, u64 key, bool probe)
  * Ends calls that have returned without an exit of theirs; returns how many are
  * left. It ends so many at once that the verifier takes no time over more.
  */
-INLINE u64 heal(const struct site *site, struct tree *tree, u64 depth, u64 key, bool probe)
+INLINE u64 heal(struct tree *tree, u64 depth, u64 key, bool probe)
 {
 	u64 now = 0;
 
@@ -220,7 +219,7 @@ INLINE u64 heal(const struct site *site, struct tree *tree, u64 depth, u64 key, 
 		if (!now)
 			now = bpf_ktime_get_ns();
 		depth--;
-		close_node(site, tree, n, depth, 0, now, FLAG_EXIT_LOST);
+		close_node(tree, n, depth, 0, now, FLAG_EXIT_LOST);
 	}
 	return depth;
 }
@@ -250,59 +249,61 @@ INLINE struct tree *tree_at(u32 at)
 	return bpf_map_lookup_elem(&trees, &at);
 }
 
-/* Whether a call is none of any tree. */
-INLINE bool turned_away(void)
+/* Whether a call is none of any tree; finds its tree. */
+INLINE bool turned_away(struct site *site)
 {
-	return !CONFIG(CONFIG_ROOT) && find_tree(bpf_get_current_task()) == NO_TREE;
+	site->tree = find_tree(bpf_get_current_task());
+	return !CONFIG(CONFIG_ROOT) && site->tree == NO_TREE;
 }
 
 /*
- * A call at its entry. True: its exit is wanted.
+ * A call at its entry, which was not turned away. Returns the ID of its node; 0:
+ * there is none, and its exit is not wanted.
  */
-INLINE bool enter_node(struct site *site)
+INLINE u64 enter_node(struct site *site)
 {
 	u64 task = bpf_get_current_task();
-	u32 at = find_tree(task);
 	u64 pid_tgid, depth, key, index;
-	bool kept = false;
+	u32 at = site->tree;
 	struct tree *tree;
 	struct node *n;
+	u64 id = 0;
 	u8 where;
 
 	if (at != NO_TREE) {
 		tree = tree_at(at);
 		if (!tree)
-			return false;
-		if (UNLIKELY(tree->busy)) {
+			return 0;
+		if (UNLIKELY(!tree->ready)) {
 			COUNT(site, recursion);
-			return false;
+			return 0;
 		}
 	} else {
 		if (!CONFIG(CONFIG_ROOT))
-			return false;
+			return 0;
 		if (CONFIG(CONFIG_TASK))
 			site->task = bpf_get_current_task_btf();
 		pid_tgid = get_pid_tgid(site);
 		if (!wanted(site, pid_tgid))
-			return false;
+			return 0;
 		at = claim_tree(task);
 		if (at == NO_TREE) {
 			COUNT(site, no_tree);
-			return false;
+			return 0;
 		}
 		tree = tree_at(at);
 		if (!tree)
-			return false;
+			return 0;
 		tree->index = at;
 		tree->depth = 0;
 		tree->pid_tgid = pid_tgid;
 		get_comm(site, tree->comm);
 	}
-	tree->busy = 1;
+	tree->ready = 0;
 	barrier();
 	index = *(volatile u64 *)&tree->index;
 	key = key_of(site, tree);
-	depth = heal(site, tree, tree->depth, key, site->access == PROBE);
+	depth = heal(tree, tree->depth, key, site->access == PROBE);
 	tree->depth = depth;
 	FORGET(tree, depth);
 	if (!depth && !CONFIG(CONFIG_ROOT))
@@ -321,9 +322,10 @@ INLINE bool enter_node(struct site *site)
 	where = context(task);
 	if (CONFIG(CONFIG_NO_IRQS) && depth && where >= CONTEXT_HARDIRQ)
 		goto out;
+	id = ++tree->seq | (index + 1) << NODE_TREE_SHIFT;
 	n->context = where;
 	n->key = key;
-	n->id = ++tree->seq | (index + 1) << NODE_TREE_SHIFT;
+	n->id = id;
 	n->below = 0;
 	n->target = site->target;
 	n->cpu = bpf_get_smp_processor_id();
@@ -337,33 +339,37 @@ INLINE bool enter_node(struct site *site)
 			open_node(tree, parent, depth - 1);
 	}
 	n->time = bpf_ktime_get_ns();
-	if (CONFIG(CONFIG_STRINGS)) {
+	if (CONFIG(CONFIG_STRINGS_ROOM) && site->strings) {
 		struct record *r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_STRINGS_SIZE), 0);
 
 		if (r) {
 			describe(r, tree, n, depth, KIND_STRINGS);
-			read_strings((struct string *)((struct place *)(r + 1) + 1), n->words);
+			read_strings((struct string *)((struct place *)(r + 1) + 1), n->words, site->strings,
+				     CONFIG(CONFIG_STRINGS_ROOM));
 			bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 		} else {
 			COUNT(site, lost_entries);
 		}
 	}
 	tree->depth = depth + 1;
-	kept = true;
 out:
-	if (!tree->depth)
+	if (!tree->depth) {
 		release_tree(index);
+		return id;
+	}
 	barrier();
-	tree->busy = 0;
-	return kept;
+	tree->ready = 1;
+	return id;
 }
 
-/* A call at its return. */
-INLINE void leave_node(struct site *site)
+/*
+ * A call at its return: the one with this ID, or where that is not known, the one
+ * that is told by its key.
+ */
+INLINE void leave_node(struct site *site, u64 id)
 {
-	u64 task = bpf_get_current_task();
-	u32 at = find_tree(task);
-	u64 now, index, key, depth, found, retval;
+	u32 at = find_tree(bpf_get_current_task());
+	u64 now, index, key = 0, depth, found, retval;
 	struct tree *tree;
 	struct node *n;
 
@@ -372,16 +378,19 @@ INLINE void leave_node(struct site *site)
 	tree = tree_at(at);
 	if (!tree)
 		return;
-	if (UNLIKELY(tree->busy)) {
+	if (UNLIKELY(!tree->ready)) {
+		if (CONFIG(CONFIG_SESSION))
+			site->target = bpf_get_attach_cookie(site->ctx);
 		COUNT(site, recursion);
 		return;
 	}
-	tree->busy = 1;
+	tree->ready = 0;
 	barrier();
 	/* An interrupt before this point has calls in this one, which began before now. */
 	now = bpf_ktime_get_ns();
 	index = *(volatile u64 *)&tree->index;
-	key = key_of(site, tree);
+	if (!CONFIG(CONFIG_SESSION))
+		key = key_of(site, tree);
 	depth = tree->depth;
 	found = depth;
 #pragma clang loop unroll(disable)
@@ -391,8 +400,12 @@ INLINE void leave_node(struct site *site)
 			found = 0;
 			break;
 		}
-		if (n->target == site->target && (n->key == key || (CONFIG(CONFIG_BY_TARGET) && n->probe)))
+		if (CONFIG_AGAIN(CONFIG_SESSION)) {
+			if (n->id == id)
+				break;
+		} else if (n->target == site->target && (n->key == key || (CONFIG_AGAIN(CONFIG_BY_TARGET) && n->probe))) {
 			break;
+		}
 		found--;
 	}
 	FORGET(tree, found);
@@ -408,16 +421,18 @@ INLINE void leave_node(struct site *site)
 		n = node_at(tree, --depth);
 		if (i >= CONFIG(CONFIG_NODES) || !n)
 			break;
-		close_node(site, tree, n, depth, last ? retval : 0, now, last ? 0 : FLAG_EXIT_LOST);
+		close_node(tree, n, depth, last ? retval : 0, now, last ? 0 : FLAG_EXIT_LOST);
 		if (last)
 			break;
 	}
 	tree->depth = depth;
-	if (!depth)
+	if (!depth) {
 		release_tree(index);
+		return;
+	}
 out:
 	barrier();
-	tree->busy = 0;
+	tree->ready = 1;
 }
 
 /*
@@ -426,28 +441,55 @@ out:
  * what interrupts it, and for the tasks that take its place: for a time slice, if it
  * is preempted. One program serves all functions, so that would be all of them.
  */
-INLINE bool node_entered(struct site *site)
+INLINE u64 node_entered(struct site *site)
 {
-	bool kept;
-	u64 flags;
+	u64 flags, id;
 
 	if (CONFIG(CONFIG_NO_INTERRUPT))
 		irq_save(&flags);
-	kept = enter_node(site);
+	id = enter_node(site);
 	if (CONFIG_AGAIN(CONFIG_NO_INTERRUPT))
 		irq_restore(&flags);
-	return kept;
+	return id;
 }
 
-INLINE void node_left(struct site *site)
+INLINE void node_left(struct site *site, u64 id)
 {
 	u64 flags;
 
 	if (CONFIG(CONFIG_NO_INTERRUPT))
 		irq_save(&flags);
-	leave_node(site);
+	leave_node(site, id);
 	if (CONFIG_AGAIN(CONFIG_NO_INTERRUPT))
 		irq_restore(&flags);
+}
+
+/* A task is gone, and with it the calls that have not returned. */
+INLINE void task_gone(u64 task)
+{
+	u32 at = find_tree(task);
+	struct tree *tree;
+	u64 now, depth;
+
+	if (at == NO_TREE)
+		return;
+	tree = tree_at(at);
+	if (!tree)
+		return;
+	tree->ready = 0;
+	now = bpf_ktime_get_ns();
+	depth = tree->depth;
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < MAX_NODES; i++) {
+		struct node *n = depth ? node_at(tree, depth - 1) : 0;
+
+		if (i >= CONFIG(CONFIG_NODES) || !n)
+			break;
+		depth--;
+		close_node(tree, n, depth, 0, now, FLAG_EXIT_LOST);
+		FORGET(tree, depth);
+	}
+	release_tree(at);
 }
 
 /* How many nodes were under way, at least, when a watched function was called. */
@@ -464,7 +506,7 @@ INLINE void watched(u64 number)
 	if (at == NO_TREE)
 		return;
 	tree = tree_at(at);
-	if (!tree || tree->busy)
+	if (!tree || !tree->ready)
 		return;
 	depth = tree->depth;
 	number &= MAX_SEEN - 1;

@@ -97,8 +97,21 @@ struct site {
 	u64 stack; /* PROBE: the stack pointer at the entry */
 	void *task; /* current, if CONFIG_TASK */
 	u32 target;
-	u32 words; /* the target's argument words, where the program has several targets */
+	u32 words;   /* the target's argument words, where the program has several targets */
+	u32 strings; /* bit i: word i is a char pointer to be read; in graphs */
+	u32 tree;    /* of the task, in graphs; NO_TREE */
 };
+
+/* What an attach cookie tells of a target. */
+INLINE void set_target(struct site *site, u64 cookie)
+{
+	site->target = cookie;
+	site->words = (u8)(cookie >> COOKIE_WORDS_SHIFT);
+	site->strings = cookie >> COOKIE_STRINGS_SHIFT;
+}
+
+/* Each word that a call can have; X(i) is a statement. */
+#define EACH_WORD(X) X(0) X(1) X(2) X(3) X(4) X(5) X(6) X(7) X(8) X(9) X(10) X(11)
 
 #define COUNT(site, member)                                                    \
 	({                                                                     \
@@ -235,13 +248,15 @@ INLINE void read_string(struct string *s, u64 address)
 	s->len = n;
 }
 
-INLINE void read_strings(struct string *s, u64 *words)
+INLINE void read_strings(struct string *s, u64 *words, u64 strings, u64 room)
 {
+	u64 n = 0;
+
 #pragma clang loop unroll(disable)
 	for (u32 i = 0; i < MAX_WORDS; i++) {
 		/* Beyond the last word there is no bit, and no memory either. */
-		if (i < CONFIG(CONFIG_WORDS) && CONFIG(CONFIG_STRINGS) >> i & 1)
-			read_string(s++, words[i]);
+		if (i < CONFIG(CONFIG_WORDS) && strings >> i & 1 && n < room)
+			read_string(&s[n++], words[i]);
 	}
 }
 
@@ -267,8 +282,7 @@ INLINE void read_words(u64 *words, const struct site *site)
 #define WORD(i)                                                                \
 	if (CONFIG(CONFIG_WORDS) > (i))                                        \
 		words[i] = CTX_WORD(ctx, i);
-		WORD(0) WORD(1) WORD(2) WORD(3) WORD(4) WORD(5)
-		WORD(6) WORD(7) WORD(8) WORD(9) WORD(10) WORD(11)
+		EACH_WORD(WORD)
 #undef WORD
 		return;
 	case TRAMPOLINE_MULTI: {
@@ -393,7 +407,7 @@ INLINE void entered(struct site *site)
 	words = (u64 *)(r + 1);
 	read_words(words, site);
 	if (CONFIG(CONFIG_STRINGS))
-		read_strings((struct string *)(words + CONFIG(CONFIG_WORDS)), words);
+		read_strings((struct string *)(words + CONFIG(CONFIG_WORDS)), words, CONFIG(CONFIG_STRINGS), MAX_WORDS);
 	if (CONFIG(CONFIG_STACK_AT))
 		r->frames = read_stack((u8 *)r + CONFIG(CONFIG_STACK_AT), site->ctx);
 	r->time = bpf_ktime_get_ns();
@@ -440,8 +454,7 @@ INLINE bool returned(const struct site *site, struct slot *s, u64 now, u64 pid_t
 #define WORD(i)                                                                \
 	if (CONFIG(CONFIG_WORDS) > (i))                                        \
 		words[i] = s->words[i];
-	WORD(0) WORD(1) WORD(2) WORD(3) WORD(4) WORD(5)
-	WORD(6) WORD(7) WORD(8) WORD(9) WORD(10) WORD(11)
+	EACH_WORD(WORD)
 #undef WORD
 	release(s);
 	if (CONFIG(CONFIG_CALL_STACK_AT))
@@ -500,77 +513,93 @@ INLINE u8 *enter_cpu(const struct site *site)
 	return flag;
 }
 
+/* What a program does, unless it has interrupted itself. */
+#define GUARDED(site, statement)                                               \
+	({                                                                     \
+		u8 *flag = 0;                                                  \
+		if (CONFIG(CONFIG_GUARD)) {                                    \
+			flag = enter_cpu(site);                                \
+			if (!flag)                                             \
+				return 0;                                      \
+		}                                                              \
+		statement;                                                     \
+		if (CONFIG_AGAIN(CONFIG_GUARD) && flag)                        \
+			*flag = 0;                                             \
+	})
+
+/* The site of a program that has one target. */
+#define SITE(how, at, is)                                                      \
+	{                                                                      \
+		.access = how, .ctx = at, .frame = is, .target = CONFIG(CONFIG_TARGET), \
+		.words = CONFIG(CONFIG_WORDS), .strings = CONFIG(CONFIG_STRINGS) \
+	}
+
 SEC("fentry")
 int on_entry(void *ctx)
 {
-	struct site site = {TRAMPOLINE, ctx, (u64)ctx, 0, 0, CONFIG(CONFIG_TARGET), 0};
-	u8 *flag = 0;
+	struct site site = SITE(TRAMPOLINE, ctx, (u64)ctx);
 
 	if (!control.gate)
 		return 0;
-	if (CONFIG(CONFIG_GUARD)) {
-		flag = enter_cpu(&site);
-		if (!flag)
-			return 0;
-	}
-	if (CONFIG(CONFIG_GRAPH))
-		node_entered(&site);
-	else
-		entered(&site);
-	if (CONFIG(CONFIG_GUARD) && flag)
-		*flag = 0;
+	if (CONFIG(CONFIG_GRAPH) && turned_away(&site))
+		return 0;
+	GUARDED(&site, {
+		if (CONFIG_AGAIN(CONFIG_GRAPH))
+			node_entered(&site);
+		else
+			entered(&site);
+	});
 	return 0;
 }
 
 SEC("fexit")
 int on_exit(void *ctx)
 {
-	struct site site = {TRAMPOLINE, ctx, (u64)ctx + CONFIG(CONFIG_FRAME_AT), 0, 0, CONFIG(CONFIG_TARGET), 0};
-	u8 *flag = 0;
+	struct site site = SITE(TRAMPOLINE, ctx, (u64)ctx + CONFIG(CONFIG_FRAME_AT));
 
 	if (!control.gate)
 		return 0;
-	if (CONFIG(CONFIG_GUARD)) {
-		flag = enter_cpu(&site);
-		if (!flag)
-			return 0;
-	}
-	if (CONFIG(CONFIG_GRAPH))
-		node_left(&site);
-	else
-		left(&site);
-	if (CONFIG(CONFIG_GUARD) && flag)
-		*flag = 0;
+	GUARDED(&site, {
+		if (CONFIG(CONFIG_GRAPH))
+			node_left(&site, 0);
+		else
+			left(&site);
+	});
 	return 0;
 }
 
 /*
  * fsession.multi, or fentry.multi if not CONFIG_SESSION. The session's cookie, 0
  * at first, tells the return whether the program ran at the entry: where it did
- * not, an older call could have the frame.
+ * not, an older call could have the frame. In a graph it is the node's ID.
  */
 SEC("fsession.multi")
 int on_session(void *ctx)
 {
-	struct site site = {TRAMPOLINE_MULTI, ctx, (u64)ctx, 0, 0, 0, 0};
+	struct site site = {.access = TRAMPOLINE_MULTI, .ctx = ctx, .frame = (u64)ctx};
 	bool is_return = CONFIG(CONFIG_SESSION) && session_is_return(ctx) & 1;
-	u64 cookie;
 
 	if (!control.gate)
 		return 0;
-	if (CONFIG_AGAIN(CONFIG_GRAPH) && is_return && !*session_cookie(ctx))
-		return 0;
-	if (CONFIG_AGAIN(CONFIG_GRAPH) && !is_return && turned_away())
-		return 0;
-	cookie = bpf_get_attach_cookie(ctx);
-	site.target = cookie;
-	site.words = cookie >> COOKIE_WORDS_SHIFT;
 	if (CONFIG_AGAIN(CONFIG_GRAPH)) {
-		if (is_return)
-			node_left(&site);
-		else if (node_entered(&site))
-			*session_cookie(ctx) = 1;
-	} else if (is_return) {
+		u64 id;
+
+		if (is_return) {
+			id = *session_cookie(ctx);
+			if (id)
+				node_left(&site, id);
+			return 0;
+		}
+		if (turned_away(&site))
+			return 0;
+		set_target(&site, bpf_get_attach_cookie(ctx));
+		id = node_entered(&site);
+		if (id)
+			*session_cookie(ctx) = id;
+		return 0;
+	}
+	set_target(&site, bpf_get_attach_cookie(ctx));
+	if (is_return) {
 		if (!*session_cookie(ctx))
 			site.frame = 0;
 		left(&site);
@@ -586,44 +615,49 @@ int on_session(void *ctx)
  * kprobe.session, or kprobe.multi if not CONFIG_SESSION. The frame is the stack
  * pointer at the entry. A function that ends by jumping to another one shares it
  * with that, so the target is part of it: up to 2^16 of them differ. The return
- * gets it from the entry, as arm64 has no stack pointer there. An entry that
- * returns 1 has no return.
+ * gets it from the entry, as arm64 has no stack pointer there; in a graph it gets
+ * the node's ID. An entry that returns 1 has no return.
  */
 SEC("kprobe.session")
 int on_probe(void *ctx)
 {
-	struct site site = {PROBE, ctx, 0, 0, 0, 0, 0};
+	struct site site = {.access = PROBE, .ctx = ctx};
 	bool is_return = CONFIG(CONFIG_SESSION) && session_is_return(ctx) & 1;
-	u64 cookie;
 
 	if (!control.gate) {
 		if (CONFIG(CONFIG_SESSION) && !is_return)
 			*session_cookie(ctx) = 0;
 		return 0;
 	}
-	if (CONFIG_AGAIN(CONFIG_GRAPH) && is_return && !*session_cookie(ctx))
-		return 0;
-	if (CONFIG_AGAIN(CONFIG_GRAPH) && !is_return && turned_away())
-		return 1;
-	cookie = bpf_get_attach_cookie(ctx);
-	site.target = cookie;
-	site.words = cookie >> COOKIE_WORDS_SHIFT;
+	if (CONFIG_AGAIN(CONFIG_GRAPH)) {
+		u64 id;
+
+		if (is_return) {
+			id = *session_cookie(ctx);
+			if (id)
+				node_left(&site, id);
+			return 0;
+		}
+		if (turned_away(&site))
+			return 1;
+		set_target(&site, bpf_get_attach_cookie(ctx));
+		site.stack = CTX_WORD(ctx, CONFIG_REGS_SP);
+		site.frame = site.stack;
+		id = node_entered(&site);
+		if (CONFIG_AGAIN(CONFIG_SESSION))
+			*session_cookie(ctx) = id;
+		return !id;
+	}
+	set_target(&site, bpf_get_attach_cookie(ctx));
 	if (is_return) {
 		site.frame = *session_cookie(ctx);
-		if (CONFIG_AGAIN(CONFIG_GRAPH))
-			node_left(&site);
-		else
-			left(&site);
+		left(&site);
 		return 0;
 	}
 	site.stack = CTX_WORD(ctx, CONFIG_REGS_SP);
-	site.frame = site.stack;
-	if (!CONFIG_AGAIN(CONFIG_GRAPH))
-		site.frame ^= (u64)site.target << 48;
+	site.frame = site.stack ^ (u64)site.target << 48;
 	if (CONFIG(CONFIG_SESSION))
 		*session_cookie(ctx) = site.frame;
-	if (CONFIG_AGAIN(CONFIG_GRAPH))
-		return !node_entered(&site);
 	entered(&site);
 	return 0;
 }
@@ -632,21 +666,13 @@ int on_probe(void *ctx)
 SEC("kprobe")
 int on_kprobe(void *ctx)
 {
-	struct site site = {PROBE, ctx, 0, 0, 0, CONFIG(CONFIG_TARGET), CONFIG(CONFIG_WORDS)};
-	u8 *flag = 0;
+	struct site site = SITE(PROBE, ctx, 0);
 
-	if (!control.gate)
+	if (!control.gate || turned_away(&site))
 		return 0;
-	if (CONFIG(CONFIG_GUARD)) {
-		flag = enter_cpu(&site);
-		if (!flag)
-			return 0;
-	}
 	site.stack = CTX_WORD(ctx, CONFIG_REGS_SP);
 	site.frame = site.stack;
-	node_entered(&site);
-	if (CONFIG(CONFIG_GUARD) && flag)
-		*flag = 0;
+	GUARDED(&site, node_entered(&site));
 	return 0;
 }
 
@@ -655,19 +681,11 @@ int on_kprobe(void *ctx)
 SEC("kretprobe")
 int on_kretprobe(void *ctx)
 {
-	struct site site = {PROBE, ctx, 0, 0, 0, CONFIG(CONFIG_TARGET), 0};
-	u8 *flag = 0;
+	struct site site = SITE(PROBE, ctx, 0);
 
 	if (!control.gate)
 		return 0;
-	if (CONFIG(CONFIG_GUARD)) {
-		flag = enter_cpu(&site);
-		if (!flag)
-			return 0;
-	}
-	node_left(&site);
-	if (CONFIG(CONFIG_GUARD) && flag)
-		*flag = 0;
+	GUARDED(&site, node_left(&site, 0));
 	return 0;
 }
 
@@ -680,14 +698,12 @@ int on_seen(void *ctx)
 	return 0;
 }
 
-/* sched_process_free(task): its tree, if there is one, won't be closed any more. */
+/* sched_process_free(task): the last that is heard of it. */
 SEC("raw_tp/sched_process_free")
 int on_free(u64 *ctx)
 {
-	u32 at = find_tree(ctx[0]);
-
-	if (at != NO_TREE)
-		release_tree(at);
+	if (control.gate)
+		task_gone(ctx[0]);
 	return 0;
 }
 

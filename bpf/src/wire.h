@@ -44,7 +44,8 @@ enum limit {
 	CONFIG_COOKIE = 0x5e56,     /* for kfunc bpf_session_cookie */
 	CONFIG_IRQ_SAVE = 0x5e57,    /* for kfunc bpf_local_irq_save, */
 	CONFIG_IRQ_RESTORE = 0x5e58, /* for kfunc bpf_local_irq_restore */
-	COOKIE_WORDS_SHIFT = 32,    /* an attach cookie is the target, and from here on its argument words */
+	COOKIE_WORDS_SHIFT = 32,    /* an attach cookie is the target, from here on its argument words, */
+	COOKIE_STRINGS_SHIFT = 40,  /* and from here on what CONFIG_STRINGS has elsewhere */
 };
 
 enum kind {
@@ -146,7 +147,7 @@ struct tree {
 	u64 scratch;
 	u64 index;   /* in the map */
 	u32 depth;   /* nodes that there are */
-	u32 busy;    /* a program is at work on it */
+	u32 ready;   /* 0: free, or a program is at work on it */
 	struct node nodes[MAX_NODES];
 };
 
@@ -228,6 +229,7 @@ enum config {
 	CONFIG_MAX_WORDS, /* argument words of the function that has the most */
 	CONFIG_OPEN_SIZE, /* of the records, in bytes */
 	CONFIG_STRINGS_SIZE,
+	CONFIG_STRINGS_ROOM, /* strings that a record has room for */
 	CONFIG_NODE_SIZE,
 };
 

@@ -85,7 +85,7 @@ type Tree struct {
 	Scratch uint64
 	Index   uint64
 	Depth   uint32
-	Busy    uint32
+	Ready   uint32
 	Nodes   [64]Node
 }
 
@@ -178,38 +178,40 @@ const (
 	ConfigMaxWords    = 30
 	ConfigOpenSize    = 31
 	ConfigStringsSize = 32
-	ConfigNodeSize    = 33
+	ConfigStringsRoom = 33
+	ConfigNodeSize    = 34
 )
 
 const (
-	MaxWords         = 12
-	CommSize         = 16
-	StringData       = 124
-	MaxFrames        = 127
-	FewFrames        = 48
-	SlotBits         = 12
-	MaxNodes         = 64
-	MaxHealed        = 8
-	TreeBucketBits   = 8
-	TreeBuckets      = 256
-	TreeWayBits      = 2
-	TreeWays         = 4
-	NodeTreeShift    = 40
-	StackBits        = 14
-	MaxSeen          = 65536
-	PeekSize         = 16384
-	ConfigMark       = 6674804268077154304
-	ConfigRetvalWord = 3840
-	ConfigRegsArg    = 3584
-	ConfigRegsRetval = 3712
-	ConfigRegsSp     = 3713
-	ConfigTaskPid    = 3728
-	ConfigTaskTgid   = 3729
-	ConfigTaskComm   = 3730
-	ConfigTaskCommHi = 3731
-	ConfigIsReturn   = 24149
-	ConfigCookie     = 24150
-	ConfigIrqSave    = 24151
-	ConfigIrqRestore = 24152
-	CookieWordsShift = 32
+	MaxWords           = 12
+	CommSize           = 16
+	StringData         = 124
+	MaxFrames          = 127
+	FewFrames          = 48
+	SlotBits           = 12
+	MaxNodes           = 64
+	MaxHealed          = 8
+	TreeBucketBits     = 8
+	TreeBuckets        = 256
+	TreeWayBits        = 2
+	TreeWays           = 4
+	NodeTreeShift      = 40
+	StackBits          = 14
+	MaxSeen            = 65536
+	PeekSize           = 16384
+	ConfigMark         = 6674804268077154304
+	ConfigRetvalWord   = 3840
+	ConfigRegsArg      = 3584
+	ConfigRegsRetval   = 3712
+	ConfigRegsSp       = 3713
+	ConfigTaskPid      = 3728
+	ConfigTaskTgid     = 3729
+	ConfigTaskComm     = 3730
+	ConfigTaskCommHi   = 3731
+	ConfigIsReturn     = 24149
+	ConfigCookie       = 24150
+	ConfigIrqSave      = 24151
+	ConfigIrqRestore   = 24152
+	CookieWordsShift   = 32
+	CookieStringsShift = 40
 )

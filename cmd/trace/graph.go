@@ -71,8 +71,8 @@ func newGraph(o *options, session *tracer.Session, symbols *tracer.Symbols, stde
 			return nil, err
 		}
 	default:
-		callees.Again(targets)
-		callees.UseCode(false)
+		fmt.Fprintf(stderr, "trace: this kernel attaches to functions one by one: of %d that may be called, those that are called are added while it runs; --no-learn attaches to all first\n", len(targets))
+		callees.OnlySeen()
 	}
 	return g, nil
 }
@@ -119,8 +119,18 @@ func (g *graph) poll(f *flow.Flow) error {
 // close ends what goes on beside.
 func (g *graph) close() error {
 	err := g.learning.Close()
-	if learnErr := g.learning.Err(); learnErr != nil {
+	learnErr := g.learning.Err()
+	_, functions := g.learning.Count()
+	switch {
+	case learnErr != nil && g.isMass:
 		fmt.Fprintf(g.stderr, "trace: what is called through pointers is missing, but for tables of them: %v\n", learnErr)
+	case learnErr != nil:
+		fmt.Fprintf(g.stderr, "trace: what the roots call is missing; --no-learn traces what their code tells: %v\n", learnErr)
+	case !g.isMass && !g.options.noLearn && functions == 0:
+		fmt.Fprintln(g.stderr, "trace: what the roots call was not learned in this time; --no-learn traces what their code tells")
+	}
+	if n := g.callees.Unwatched(); n > 0 {
+		fmt.Fprintf(g.stderr, "trace: %d functions could not be watched for calls through pointers: there are too many\n", n)
 	}
 	return err
 }

@@ -314,33 +314,35 @@ func (t *tracing) finish(p *plan.Plan) error {
 	if err := t.session.Stop(); err != nil {
 		return err
 	}
+	var errs []error
 	if t.graph != nil {
-		if err := t.graph.close(); err != nil {
-			return err
-		}
+		errs = append(errs, t.graph.close())
 	}
 	// A program that passed the gate may still be writing.
 	time.Sleep(tracer.PollInterval)
-	var errs []error
+	losses, sharedMisses, err := t.session.Losses()
+	if err != nil {
+		return errors.Join(append(errs, err)...)
+	}
 	if !t.full {
 		errs = append(errs, t.drain())
 	}
 	if t.graph != nil && !t.full {
 		errs = append(errs, t.graph.running(t.flow))
 	}
-	end, err := t.counts()
-	if err != nil {
-		return errors.Join(append(errs, err)...)
-	}
+	end := t.end(losses, sharedMisses)
 	end.Skipped = p.Skipped
 	if t.graph != nil {
 		end.Skipped = append(end.Skipped, t.graph.skipped(p)...)
+		end.LostOpens, err = t.session.LostOpens()
+		errs = append(errs, err)
 	}
 	t.flow.Finish(end)
 	errs = append(errs, t.out.write(t.flow.Take()))
 	reportEnd(t.stderr, end)
-	if n, err := t.session.LostProcesses(); err != nil || n > 0 {
-		errs = append(errs, err)
+	n, err := t.session.LostProcesses()
+	errs = append(errs, err)
+	if n > 0 {
 		fmt.Fprintf(t.stderr, "trace: %d processes of the command could not be followed: the set is full\n", n)
 	}
 	err = errors.Join(errs...)
@@ -350,11 +352,8 @@ func (t *tracing) finish(p *plan.Plan) error {
 	return err
 }
 
-func (t *tracing) counts() (*render.End, error) {
-	losses, sharedMisses, err := t.session.Losses()
-	if err != nil {
-		return nil, err
-	}
+// end adds up what is missing.
+func (t *tracing) end(losses []tracer.Loss, sharedMisses uint64) *render.End {
 	end := &render.End{RecursionMisses: sharedMisses}
 	undecoded := t.flow.Undecoded()
 	for i, l := range losses {
@@ -374,8 +373,5 @@ func (t *tracing) counts() (*render.End, error) {
 		}
 	}
 	end.Lost += undecoded[len(losses)]
-	if end.LostOpens, err = t.session.LostOpens(); err != nil {
-		return nil, err
-	}
-	return end, nil
+	return end
 }

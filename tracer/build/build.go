@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/bits"
 	"slices"
 	"unsafe"
 
@@ -77,23 +78,29 @@ func (o Options) Constants(index int, t *plan.Target) (entry, exit Constants) {
 	common[wire.ConfigFrameAt] = 0
 	if o.Graph != nil {
 		o.graphConstants(common, t.Root, t.Strings())
-		common[wire.ConfigKeyAt] += uint64(wordSize * t.Words)
 	}
 	return common, maps.Clone(common)
 }
 
 // graphConstants adds what programs of a function graph have.
 func (o Options) graphConstants(c Constants, isRoot bool, strings int) {
-	shape := event.NodeShape{Words: o.Graph.MaxWords, Strings: strings}
+	o.nodeConstants(c, strings)
 	c[wire.ConfigGraph] = 1
 	c[wire.ConfigRoot] = flag(isRoot)
-	c[wire.ConfigNodes] = uint64(o.Graph.Nodes)
 	c[wire.ConfigEarly] = flag(o.Graph.Early)
 	c[wire.ConfigNoIrqs] = flag(o.Graph.NoIRQs)
 	c[wire.ConfigKeyAt] = uint64(o.Graph.KeyAt)
 	c[wire.ConfigNoInterrupt] = flag(o.Kfuncs.IRQSave != 0 && o.Kfuncs.IRQRestore != 0)
 	c[wire.ConfigIrqSave], c[wire.ConfigIrqRestore] = uint64(o.Kfuncs.IRQSave), uint64(o.Kfuncs.IRQRestore)
+}
+
+// nodeConstants adds what programs have that send nodes, each with at most so many
+// strings.
+func (o Options) nodeConstants(c Constants, strings int) {
+	shape := event.NodeShape{Words: o.Graph.MaxWords, Strings: strings}
+	c[wire.ConfigNodes] = uint64(o.Graph.Nodes)
 	c[wire.ConfigMaxWords] = uint64(o.Graph.MaxWords)
+	c[wire.ConfigStringsRoom] = uint64(strings)
 	c[wire.ConfigOpenSize] = uint64(shape.OpenSize())
 	c[wire.ConfigStringsSize] = uint64(shape.StringsSize())
 	c[wire.ConfigNodeSize] = uint64(shape.NodeSize())
@@ -118,7 +125,8 @@ func (o Options) ProbeConstants(index int, t *plan.Target, regs arch.Regs) (entr
 type Group struct {
 	Targets []int       // indices
 	Shape   event.Shape // of all their records
-	Strings uint64      // bit i: word i is read as a string
+	Strings uint64      // bit i: word i is read as a string; in graphs cookies tell
+	Room    int         // strings that a node's record has room for
 	Root    bool        // they begin trees of a function graph
 }
 
@@ -127,22 +135,39 @@ func (o Options) Groups(targets []*plan.Target, indices []int) []Group {
 	var groups []Group
 	type kind struct {
 		strings uint64
+		room    int
 		root    bool
 	}
 	byKind := make(map[kind]int)
 	for _, i := range indices {
-		k := kind{stringBits(targets[i]), targets[i].Root}
+		k := kind{strings: stringBits(targets[i]), root: targets[i].Root}
+		if o.Graph != nil {
+			k.room, k.strings = roomFor(bits.OnesCount64(k.strings)), 0
+		}
 		at, ok := byKind[k]
 		if !ok {
 			at = len(groups)
 			byKind[k] = at
-			groups = append(groups, Group{Strings: k.strings, Root: k.root})
+			groups = append(groups, Group{Strings: k.strings, Room: k.room, Root: k.root})
 		}
 		g, shape := &groups[at], targets[i].Shape(o.Stack)
 		shape.Words = max(shape.Words, g.Shape.Words)
 		g.Targets, g.Shape = append(g.Targets, i), shape
 	}
 	return groups
+}
+
+// roomFor returns the room of a program that serves functions with so many strings.
+// Each program takes time to load and to attach, so that there are few of them.
+func roomFor(strings int) int {
+	const few = 2
+	switch {
+	case strings == 0:
+		return 0
+	case strings <= few:
+		return few
+	}
+	return wire.MaxWords
 }
 
 // GroupConstants returns the constants of a group's program.
@@ -156,7 +181,7 @@ func (o Options) GroupConstants(g Group, regs arch.Regs) Constants {
 		c[wire.ConfigRegsArg+uint32(i)] = uint64(offset)
 	}
 	if o.Graph != nil {
-		o.graphConstants(c, g.Root, g.Shape.Strings)
+		o.graphConstants(c, g.Root, g.Room)
 	}
 	return c
 }
@@ -165,8 +190,9 @@ func (o Options) GroupConstants(g Group, regs arch.Regs) Constants {
 // the return of one target of a graph.
 func (o Options) KprobeConstants(index int, t *plan.Target, regs arch.Regs) Constants {
 	c := o.GroupConstants(o.Groups([]*plan.Target{t}, []int{0})[0], regs)
-	c[wire.ConfigTarget] = uint64(index)
+	c[wire.ConfigTarget], c[wire.ConfigStrings] = uint64(index), stringBits(t)
 	c[wire.ConfigByTarget] = 1
+	c[wire.ConfigSession] = 0
 	return c
 }
 
@@ -176,9 +202,17 @@ func (o Options) SeenConstants() Constants {
 	return Constants{wire.ConfigNodes: uint64(o.Graph.Nodes)}
 }
 
+// FreeConstants returns the constants of the program that ends the calls of tasks
+// that are gone.
+func (o Options) FreeConstants() Constants {
+	c := Constants{}
+	o.nodeConstants(c, 0)
+	return c
+}
+
 // Cookie returns what a group's program is told of the target that it runs for.
 func Cookie(index int, t *plan.Target) uint64 {
-	return uint64(index) | uint64(t.Words)<<wire.CookieWordsShift
+	return uint64(index) | uint64(t.Words)<<wire.CookieWordsShift | stringBits(t)<<wire.CookieStringsShift
 }
 
 func (o Options) constants(shape event.Shape, strings uint64) Constants {
@@ -196,6 +230,7 @@ func (o Options) constants(shape event.Shape, strings uint64) Constants {
 		wire.ConfigComm:        flag(o.Comm != ""),
 		wire.ConfigGuard:       flag(o.Guard),
 		wire.ConfigForkTgid:    uint64(o.Task.Tgid),
+		wire.ConfigSession:     0,
 	}
 	for id := uint32(wire.ConfigGraph); id <= wire.ConfigNodeSize; id++ {
 		c[id] = 0 // see graphConstants

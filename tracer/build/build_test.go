@@ -58,20 +58,20 @@ func targets(t *testing.T) []*plan.Target {
 var configNames = []string{
 	"target", "record_size", "call_size", "words", "strings", "stack_at", "call_stack_at", "slots", "copy_ctx", "retval",
 	"self", "pids", "comm", "comm_lo", "comm_hi", "guard", "fork_tgid", "task", "frame_at", "session", "regs", "stack_args",
-	"graph", "root", "nodes", "early", "no_irqs", "key_at", "no_interrupt", "by_target", "max_words", "open_size", "strings_size", "node_size",
+	"graph", "root", "nodes", "early", "no_irqs", "key_at", "no_interrupt", "by_target", "max_words", "open_size", "strings_size", "strings_room", "node_size",
 }
 
 // groupOnly are the constants that only programs with many targets have; those
 // have none of linkOnly.
 var (
-	groupOnly = []string{"session", "regs", "stack_args"}
+	groupOnly = []string{"regs", "stack_args"}
 	linkOnly  = []string{"target", "retval", "frame_at"}
 )
 
 // spell gives the constants that aren't zero, as "words=5 strings=0x14".
 func spell(t *testing.T, c Constants) string {
 	t.Helper()
-	_, isGroup := c[wire.ConfigSession]
+	_, isGroup := c[wire.ConfigRegs]
 	for id, name := range configNames {
 		_, ok := c[uint32(id)]
 		if want := isGroup && !slices.Contains(linkOnly, name) || !isGroup && !slices.Contains(groupOnly, name); ok != want {
@@ -111,11 +111,11 @@ func TestConstants(t *testing.T) {
 			want:    "record_size=0x160 call_size=0x170 words=0x5 strings=0x14 retval=0x1",
 		},
 		// 56 + 24 = 80, and 6*8 words, 2*128 bytes of strings, or 16 of struct result
-		// and the words. The key is 24 bytes behind 5 words.
+		// and the words. The key is 24 bytes behind the words.
 		"graph": {
 			options: Options{Graph: &Graph{Nodes: 6, Early: true, NoIRQs: true, MaxWords: 6, KeyAt: 24}},
 			want: "record_size=0x160 call_size=0x170 words=0x5 strings=0x14 retval=0x1 graph=0x1 nodes=0x6 early=0x1 no_irqs=0x1 " +
-				"key_at=0x40 max_words=0x6 open_size=0x80 strings_size=0x150 node_size=0x90",
+				"key_at=0x18 max_words=0x6 open_size=0x80 strings_size=0x150 strings_room=0x2 node_size=0x90",
 		},
 		"all": {
 			options: Options{Stack: true, Self: 77, Pids: true, Comm: "ping", Guard: true, Task: Task{Tgid: 2468}},
@@ -158,8 +158,28 @@ func TestGroups(t *testing.T) {
 	if diff := cmp.Diff(want, groups); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)
 	}
-	if got := Cookie(3, p.Targets[1]); got != 3|2<<32 {
+	if got := Cookie(3, p.Targets[1]); got != 3|2<<32|1<<40 {
 		t.Errorf("cookie %#x", got)
+	}
+	// In a graph strings are in records of their own.
+	graph := Options{Exits: true, Graph: &Graph{Nodes: 6, MaxWords: 6}, Kfuncs: o.Kfuncs}
+	p.Targets[4].Root = true
+	nodes := graph.Groups(p.Targets, []int{0, 1, 2, 3, 4})
+	want = []Group{
+		{Targets: []int{0, 2}, Shape: event.Shape{Words: 3}},
+		{Targets: []int{1, 3}, Shape: event.Shape{Words: 2, Strings: 1}, Room: 2},
+		{Targets: []int{4}, Shape: event.Shape{Words: 1}, Root: true},
+	}
+	if diff := cmp.Diff(want, nodes); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
+	}
+	if c := graph.GroupConstants(nodes[1], arch.AMD64().Regs); c[wire.ConfigStringsRoom] != 2 || c[wire.ConfigStringsSize] != 80+2*128 {
+		t.Errorf("room %d, %d bytes", c[wire.ConfigStringsRoom], c[wire.ConfigStringsSize])
+	}
+	for strings, room := range []int{0, 2, 2, 12} {
+		if got := roomFor(strings); got != room {
+			t.Errorf("room for %d strings: %d", strings, got)
+		}
 	}
 	c := o.GroupConstants(groups[0], arch.AMD64().Regs)
 	const constants = "record_size=0x448 call_size=0x458 words=0x3 stack_at=0x50 call_stack_at=0x60 slots=0x1 session=0x1 regs=0x6 stack_args=0x8"
