@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"fgtrace/bpf/wire"
 	"fgtrace/internal/wiretest"
 	"fgtrace/tracer/event"
 	"fgtrace/tracer/learn"
@@ -29,7 +30,8 @@ func treeBytes(depth uint32, nodes ...underWay) []byte {
 	b = append(b, "fifteen_bytes_x\x00"...)
 	b = u64(u64(u64(b, 99), 0xdead), 7) // seq, scratch, index
 	b = binary.LittleEndian.AppendUint32(b, depth)
-	b = binary.LittleEndian.AppendUint32(b, 1) // busy
+	b = binary.LittleEndian.AppendUint32(b, 1)    // ready
+	b = append(b, make([]byte, wire.NodeSize)...) // none
 	for _, n := range nodes {
 		b = u64(u64(u64(u64(b, 0xffffc90000003e48), n.id), n.time), n.below)
 		b = binary.LittleEndian.AppendUint32(b, n.target)
@@ -73,7 +75,7 @@ func records() [][]byte {
 
 func TestRunningNodes(t *testing.T) {
 	whole := treeBytes(3, inTree...)
-	head, node := 56, 144
+	head, node := 56+144, 144 // a node that is none is part of the head
 	if len(whole) != head+3*node {
 		t.Fatalf("%d bytes", len(whole))
 	}

@@ -117,7 +117,7 @@ INLINE struct node *node_at(struct tree *tree, u64 i)
 INLINE void describe(struct record *r, struct tree *tree, struct node *n, u64 depth, enum kind kind)
 {
 	struct place *place = (struct place *)(r + 1);
-	struct node *parent = depth ? node_at(tree, depth - 1) : 0;
+	struct node *parent = n - 1;
 
 	r->time = n->time;
 	r->frame = n->id;
@@ -129,8 +129,8 @@ INLINE void describe(struct record *r, struct tree *tree, struct node *n, u64 de
 	r->frames = 0;
 	((u64 *)r->comm)[0] = tree->comm[0];
 	((u64 *)r->comm)[1] = tree->comm[1];
-	place->parent = parent ? parent->id : 0;
-	place->outer = parent ? parent->context : CONTEXT_TASK;
+	place->parent = parent->id;
+	place->outer = parent->context;
 	place->below = n->below;
 	place->depth = depth;
 	place->context = n->context;
@@ -170,12 +170,7 @@ INLINE void close_node(struct tree *tree, struct node *n, u64 depth, u64 retval,
 	struct result *result;
 	struct record *r;
 
-	if (depth) {
-		struct node *parent = node_at(tree, depth - 1);
-
-		if (parent)
-			parent->below += now - n->time;
-	}
+	n[-1].below += now - n->time;
 	r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_NODE_SIZE), 0);
 	if (UNLIKELY(!r)) {
 		struct site lost = {};
@@ -332,10 +327,11 @@ INLINE u64 enter_node(struct site *site)
 	n->opened = 0;
 	n->probe = site->access == PROBE;
 	read_words(n->words, site);
-	if (CONFIG(CONFIG_EARLY) && depth) {
+	if (CONFIG(CONFIG_EARLY) && depth && !n[-1].opened) {
+		/* Not n - 1, of which the verifier does not know that it has a parent. */
 		struct node *parent = node_at(tree, depth - 1);
 
-		if (parent && !parent->opened)
+		if (parent)
 			open_node(tree, parent, depth - 1);
 	}
 	n->time = bpf_ktime_get_ns();
@@ -369,7 +365,7 @@ out:
 INLINE void leave_node(struct site *site, u64 id)
 {
 	u32 at = find_tree(bpf_get_current_task());
-	u64 now, index, key = 0, depth, found, retval;
+	u64 now, index, key = 0, depth, found;
 	struct tree *tree;
 	struct node *n;
 
@@ -412,19 +408,23 @@ INLINE void leave_node(struct site *site, u64 id)
 	FORGET(tree, depth);
 	if (!found)
 		goto out; /* its entry was not wanted, or not seen */
-	retval = read_retval(site);
 	/* What is above has returned, too. */
 #pragma clang loop unroll(disable)
-	for (u32 i = 0; i < MAX_HEALED; i++) {
-		bool last = depth == found;
-
-		n = node_at(tree, --depth);
+	for (u32 i = 0; i < MAX_HEALED && depth > found; i++) {
+		n = node_at(tree, depth - 1);
 		if (i >= CONFIG(CONFIG_NODES) || !n)
 			break;
-		close_node(tree, n, depth, last ? retval : 0, now, last ? 0 : FLAG_EXIT_LOST);
-		if (last)
-			break;
+		depth--;
+		close_node(tree, n, depth, 0, now, FLAG_EXIT_LOST);
 	}
+	tree->depth = depth;
+	if (depth != found)
+		goto out; /* there is more to end, next time */
+	depth--;
+	n = node_at(tree, depth);
+	if (!n)
+		goto out;
+	close_node(tree, n, depth, read_retval(site), now, 0);
 	tree->depth = depth;
 	if (!depth) {
 		release_tree(index);

@@ -148,6 +148,7 @@ struct tree {
 	u64 index;   /* in the map */
 	u32 depth;   /* nodes that there are */
 	u32 ready;   /* 0: free, or a program is at work on it */
+	struct node none; /* the root's parent: zero, but for `below` */
 	struct node nodes[MAX_NODES];
 };
 

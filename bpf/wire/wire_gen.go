@@ -86,10 +86,11 @@ type Tree struct {
 	Index   uint64
 	Depth   uint32
 	Ready   uint32
+	None    Node
 	Nodes   [64]Node
 }
 
-const TreeSize = 9272
+const TreeSize = 9416
 
 type Counters struct {
 	_           structs.HostLayout
