@@ -51,7 +51,7 @@ const insidePath = "/tracer.test"
 
 // guestTimeout bounds one kernel. It takes 3 minutes, or 4 where others use the
 // machine too.
-const guestTimeout = 12 * time.Minute
+const guestTimeout = 20 * time.Minute
 
 // soakCount is how often the long form runs each test.
 const soakCount = 15

@@ -40,6 +40,7 @@ func NewCallees(s *Session, symbols *Symbols, selection plan.Selection) *Callees
 		}
 	}
 	c.forget()
+	s.build.Graph.Kretprobes = symbols.kretprobeCode(s.kernel)
 	c.calls = reach.New(reach.Kernel{
 		Arch: s.kernel.Arch.Name, Symbols: symbols.places, Read: s.peek,
 		Part:      func(addr uint64) bool { return isPart(c.name(addr)) },
@@ -86,6 +87,9 @@ func isStaticCall(name string) bool { return strings.HasPrefix(name, "__SCT__") 
 // the code has.
 func (c *Callees) OnlySeen() {
 	c.code = false
+	for _, name := range learnNoise {
+		c.denied[name] = "runs at each call while calls are learned"
+	}
 	c.forget()
 }
 

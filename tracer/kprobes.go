@@ -3,6 +3,7 @@ package tracer
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"unsafe"
@@ -65,6 +66,33 @@ func (k *kprobes) load(o build.Options) error {
 		}
 	}
 	return nil
+}
+
+// isKretprobeCode tells functions of kernel/kprobes.c, of its first and its last ones
+// that have to do with returns.
+func isKretprobeCode(name []byte) bool {
+	switch string(name) {
+	case symKretprobeLock, "recycle_rp_inst", "pre_handler_kretprobe", "__kretprobe_trampoline_handler":
+		return true
+	}
+	return false
+}
+
+// symKretprobeLock is what kretprobes lock with up to 5.10 (d741bf41d7c7).
+const symKretprobeLock = "kretprobe_hash_lock"
+
+// kretprobeCode returns where kretprobes take locks, if they do.
+func (s *Symbols) kretprobeCode(k *plan.Kernel) build.Range {
+	if _, ok := k.Types.FindFunc(symKretprobeLock); !ok || len(s.kretprobes) == 0 {
+		return build.Range{}
+	}
+	first, last := slices.Min(s.kretprobes), slices.Max(s.kretprobes)
+	end := last
+	for sym, ok := s.text.Symbol(last); ok; end++ {
+		next, more := s.text.Symbol(end)
+		ok = more && next.Name == sym.Name
+	}
+	return build.Range{Addr: first, Size: end - first}
 }
 
 func (s *Session) loadKprobe(name string, constants build.Constants) (*ebpf.Program, error) {

@@ -61,7 +61,7 @@ const (
 // learnNoise are functions that the event itself runs and that would be seen for
 // each sample: ftrace allows one level of recursion, as it can't tell it from an
 // interrupt (trace_test_and_set_recursion, "transition").
-var learnNoise = [...]string{"perf_swevent_get_recursion_context"}
+var learnNoise = [...]string{"__task_pid_nr_ns", "perf_swevent_get_recursion_context"}
 
 // newLearner opens the events, stopped. A learner that there is no kernel for is
 // errNoFunctionEvent, one that this process is not allowed a *RefusedError.
@@ -84,9 +84,13 @@ func newLearner() (*learner, error) {
 		}
 		return nil, explain(fmt.Errorf("watch calls on CPU %d: %w", cpu, err))
 	}
-	// Half of the samples would be noise. A kernel that does not know the name, or
-	// does not trace it, does not make them.
-	if err := l.except(learnNoise[:]); err != nil && !errors.Is(err, unix.EINVAL) {
+	// Half of the samples would be noise. A kernel that does not know a name, or does
+	// not trace it, does not make them, and takes none of them.
+	err = l.except(learnNoise[:])
+	if errors.Is(err, unix.EINVAL) {
+		err = l.except(learnNoise[:1])
+	}
+	if err != nil {
 		l.close()
 		return nil, err
 	}

@@ -96,6 +96,8 @@ type Symbols struct {
 	variables map[string]uint64
 	text      *kallsyms.Text // nil if hidden
 	places    *reach.Symbols // nil: not asked for
+
+	kretprobes []uint64 // functions of kretprobes
 }
 
 // NewSymbols returns symbols for a plan, still to be read.
@@ -117,6 +119,9 @@ func (s *Symbols) Read() error {
 	s.text, err = kallsyms.ReadText(f, func(addr uint64, typ byte, name, module []byte) {
 		if typ != 't' && len(module) == 0 && isPreemptVariable(name) {
 			s.variables[string(name)] = addr
+		}
+		if typ != 'd' && s.places != nil && len(module) == 0 && isKretprobeCode(name) {
+			s.kretprobes = append(s.kretprobes, addr)
 		}
 		s.Offer(addr, typ, name, module)
 		if s.places != nil {

@@ -314,6 +314,13 @@ INLINE u64 enter_node(struct site *site)
 			COUNT(site, too_deep);
 		goto out;
 	}
+	if (CONFIG(CONFIG_NOT_FROM_SIZE)) {
+		u64 caller = 0;
+
+		bpf_probe_read_kernel(&caller, sizeof(caller), (void *)key);
+		if (caller - CONFIG(CONFIG_NOT_FROM) < CONFIG_AGAIN(CONFIG_NOT_FROM_SIZE))
+			goto out;
+	}
 	where = context(task);
 	if (CONFIG(CONFIG_NO_IRQS) && depth && where >= CONTEXT_HARDIRQ)
 		goto out;

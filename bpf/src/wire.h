@@ -226,6 +226,8 @@ enum config {
 	CONFIG_NO_IRQS,   /* 1: what hardware interrupts call is left out */
 	CONFIG_KEY_AT,    /* of trampolines: the key is so far behind the last argument word */
 	CONFIG_NO_INTERRUPT, /* 1: programs may keep interrupts away */
+	CONFIG_NOT_FROM,  /* calls from here on, and that many bytes, are no nodes; size 0: all are */
+	CONFIG_NOT_FROM_SIZE,
 	CONFIG_BY_TARGET, /* 1: an exit has no key: it is that of its function's last call */
 	CONFIG_MAX_WORDS, /* argument words of the function that has the most */
 	CONFIG_OPEN_SIZE, /* of the records, in bytes */

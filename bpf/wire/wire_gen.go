@@ -175,12 +175,14 @@ const (
 	ConfigNoIrqs      = 26
 	ConfigKeyAt       = 27
 	ConfigNoInterrupt = 28
-	ConfigByTarget    = 29
-	ConfigMaxWords    = 30
-	ConfigOpenSize    = 31
-	ConfigStringsSize = 32
-	ConfigStringsRoom = 33
-	ConfigNodeSize    = 34
+	ConfigNotFrom     = 29
+	ConfigNotFromSize = 30
+	ConfigByTarget    = 31
+	ConfigMaxWords    = 32
+	ConfigOpenSize    = 33
+	ConfigStringsSize = 34
+	ConfigStringsRoom = 35
+	ConfigNodeSize    = 36
 )
 
 const (

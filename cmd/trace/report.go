@@ -44,14 +44,19 @@ func reportAttached(w io.Writer, attached []tracer.Attachment, kernel *plan.Kern
 	fmt.Fprintf(w, "trace: Linux %s, %s\n", kernel.Release, kernel.Arch.Name)
 }
 
-// reportEnd says what was shown and what is missing.
-func reportEnd(w io.Writer, e *render.End) {
+// reportEnd says what was shown and what is missing, of a graph or of calls.
+func reportEnd(w io.Writer, e *render.End, graph bool) {
+	missed := "missed by recursion"
+	if graph {
+		// The kernel counts the calls of tasks that have no root open, too.
+		missed += ", of all calls of these functions by any task"
+	}
 	parts := []string{fmt.Sprintf("%d events", e.Events), fmt.Sprintf("%d lost", e.Lost)}
 	for _, c := range []struct {
 		n    uint64
 		text string
 	}{
-		{e.RecursionMisses, "missed by recursion"},
+		{e.RecursionMisses, missed},
 		{e.Self, "of trace itself left out (--self shows them)"},
 		{e.NoEntry, "returned whose beginning was not seen"},
 		{e.NoExit, "whose return was not seen"},

@@ -339,7 +339,7 @@ func (t *tracing) finish(p *plan.Plan) error {
 	}
 	t.flow.Finish(end)
 	errs = append(errs, t.out.write(t.flow.Take()))
-	reportEnd(t.stderr, end)
+	reportEnd(t.stderr, end, t.graph != nil)
 	n, err := t.session.LostProcesses()
 	errs = append(errs, err)
 	if n > 0 {

@@ -48,7 +48,16 @@ type Graph struct {
 	// KeyAt is where the return address into the caller is, in bytes behind the last
 	// of the argument words that a trampoline saves.
 	KeyAt int
+	// Kretprobes is code in which the kernel takes locks at the returns of functions
+	// that have a kretprobe: those are no calls of what is traced.
+	Kretprobes Range
 }
+
+// Range is a part of the kernel's code.
+type Range struct{ Addr, Size uint64 }
+
+// isLock tells the functions that take and give back the locks of kretprobes.
+func isLock(name string) bool { return name == "_raw_spin_lock" || name == "_raw_spin_unlock" }
 
 // Task holds offsets in struct task_struct, in bytes.
 type Task struct{ Pid, Tgid, Comm int }
@@ -78,6 +87,9 @@ func (o Options) Constants(index int, t *plan.Target) (entry, exit Constants) {
 	common[wire.ConfigFrameAt] = 0
 	if o.Graph != nil {
 		o.graphConstants(common, t.Root, t.Strings())
+		if isLock(t.Func) {
+			common[wire.ConfigNotFrom], common[wire.ConfigNotFromSize] = o.Graph.Kretprobes.Addr, o.Graph.Kretprobes.Size
+		}
 	}
 	return common, maps.Clone(common)
 }

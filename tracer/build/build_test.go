@@ -58,7 +58,7 @@ func targets(t *testing.T) []*plan.Target {
 var configNames = []string{
 	"target", "record_size", "call_size", "words", "strings", "stack_at", "call_stack_at", "slots", "copy_ctx", "retval",
 	"self", "pids", "comm", "comm_lo", "comm_hi", "guard", "fork_tgid", "task", "frame_at", "session", "regs", "stack_args",
-	"graph", "root", "nodes", "early", "no_irqs", "key_at", "no_interrupt", "by_target", "max_words", "open_size", "strings_size", "strings_room", "node_size",
+	"graph", "root", "nodes", "early", "no_irqs", "key_at", "no_interrupt", "not_from", "not_from_size", "by_target", "max_words", "open_size", "strings_size", "strings_room", "node_size",
 }
 
 // groupOnly are the constants that only programs with many targets have; those
