@@ -177,7 +177,7 @@ var (
 	startKeys = keys{required: []string{"event", "kernel", "arch", "version", "argv", "targets", "realtime_offset_ns"}}
 	endKeys   = keys{
 		required: []string{"event", "events", "lost", "recursion_misses", "skipped"},
-		optional: []string{"self", "no_entry", "no_exit", "running", "targets"},
+		optional: []string{"self", "no_entry", "no_exit", "running", "exit_lost", "roots_left_out", "too_deep", "late", "targets"},
 	}
 	eventKeys = keys{
 		required: []string{"event", "id", "func", "module", "time_ns", "cpu", "pid", "tid"},
@@ -418,6 +418,7 @@ func TestContract(t *testing.T) {
 		"cut":            {"[]}\n", "[]}"},
 		"not alone":      {"[]}\n", "[]} 1\n"},
 		"nothing behind": {goodEnd, ""},
+		"more counts":    {`"lost":0`, `"lost":0,"lots":1`},
 	} {
 		if _, err := parseOutput([]byte(strings.Replace(good, bad[0], bad[1], 1)), "entry"); err == nil {
 			t.Errorf("%s: no error", name)

@@ -63,7 +63,7 @@ const wordBytes = 8
 // out: see Refused. Records of the others may come before it returns: their
 // indices come behind those that there are. It may run while others drain.
 func (s *Session) Extend(targets []*plan.Target) error {
-	return s.extend(targets, s.assignEach)
+	return s.extend(targets, s.ways(), s.assignEach)
 }
 
 // ExtendMass does the same if the kernel has a way of attaching to many functions at
@@ -74,7 +74,7 @@ func (s *Session) ExtendMass(targets []*plan.Target) (bool, error) {
 	}
 	first := len(s.targets)
 	var left []int
-	if err := s.extend(targets, func(indices []int) error {
+	if err := s.extend(targets, s.ways(), func(indices []int) error {
 		left = append(left, indices...)
 		return nil
 	}); err != nil {
@@ -90,8 +90,9 @@ func (s *Session) ExtendMass(targets []*plan.Target) (bool, error) {
 	return true, nil
 }
 
-// extend adds targets; each gets those that no way of attaching to many takes.
-func (s *Session) extend(targets []*plan.Target, each func(indices []int) error) error {
+// extend adds targets; each gets those that none of the ways of attaching to many
+// takes.
+func (s *Session) extend(targets []*plan.Target, ways []way, each func(indices []int) error) error {
 	first := len(s.targets)
 	room := max(int(s.maps[bpf.MapCounts].MaxEntries())-first, 0)
 	s.targets = append(s.targets, targets...)
@@ -109,7 +110,7 @@ func (s *Session) extend(targets []*plan.Target, each func(indices []int) error)
 		s.build.Graph.MaxWords = max(s.build.Graph.MaxWords, t.Words)
 	}
 	before := len(s.backends)
-	if err := s.assign(indices, s.ways(), each); err != nil {
+	if err := s.assign(indices, ways, each); err != nil {
 		return err
 	}
 	if err := s.attachFrom(before, keep, each); err != nil {

@@ -42,8 +42,8 @@ type links struct {
 	probes  bool     // entries by kprobe.multi, where stacks cost less
 	targets []linked // by index of target; those that were refused are empty
 
-	// unlinked are nodes of a graph that the kernel has no trampoline for: they may
-	// be had by kprobes.
+	// unlinked are functions of a graph that the kernel has no trampoline for: they
+	// may be had by kprobes.
 	unlinked []int
 }
 
@@ -95,7 +95,7 @@ func (l *links) load(o build.Options) error {
 // refuse notes that the kernel refuses a target.
 func (l *links) refuse(i int, err error) {
 	t := l.session.targets[i]
-	if l.session.opts.Graph != nil && !t.Root {
+	if l.session.opts.Graph != nil && l.session.traced[t] == nil {
 		l.unlinked = append(l.unlinked, i)
 		return
 	}
@@ -140,8 +140,11 @@ func (s *Session) loadTracing(t *plan.Target, name string, at ebpf.AttachType, c
 		return nil, err
 	}
 	p := bpfsys.Program{Name: name, Type: ebpf.Tracing, AttachType: at, Insns: insns, AttachID: uint32(t.ID)}
-	if t.Module != "" {
-		if p.AttachBTF, err = s.modules.fd(t.Module); err != nil {
+	switch traced := s.traced[t]; {
+	case traced != nil:
+		p.AttachTo = traced.FD()
+	case t.Module != "":
+		if p.AttachTo, err = s.modules.fd(t.Module); err != nil {
 			return nil, err
 		}
 	}

@@ -71,6 +71,8 @@ type Session struct {
 	// Of a graph.
 	roots     int
 	massProgs map[massKey]*ebpf.Program
+	foreign   []ebpf.ProgramID // BPF programs that were there before ours
+	traced    map[*plan.Target]*ebpf.Program
 }
 
 // bases are where variables are in the memory that the session shares with its
@@ -126,6 +128,10 @@ func (s *Session) load() error {
 	if s.opts.Graph != nil {
 		o.Graph = s.graphOptions()
 		room += maxExtra
+		s.traced = make(map[*plan.Target]*ebpf.Program)
+		if s.foreign, err = loadedPrograms(); err != nil {
+			return explain(err)
+		}
 	}
 	mapSpecs, err := o.Maps(spec, room)
 	if err != nil {
@@ -401,7 +407,10 @@ func (s *Session) Attach(p *plan.Plan) error {
 	for _, t := range p.Targets {
 		keep[t] = true
 	}
-	return s.attachFrom(0, keep, s.assignEach)
+	if err := s.attachFrom(0, keep, s.assignEach); err != nil {
+		return err
+	}
+	return s.probeUnlinked(0, keep)
 }
 
 // attachFrom attaches the backends from one on, and those that they leave targets
@@ -656,6 +665,9 @@ func (s *Session) Close() error {
 	}
 	for _, fd := range s.others {
 		unix.Close(fd)
+	}
+	for _, prog := range s.traced {
+		prog.Close()
 	}
 	if s.ring != nil {
 		s.ring.close()

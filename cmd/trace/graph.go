@@ -20,7 +20,8 @@ type graph struct {
 	session  *tracer.Session
 	callees  *tracer.Callees
 	learning *tracer.Learning
-	isMass   bool // the kernel attaches to many functions at once
+	isMass   bool        // the kernel attaches to many functions at once
+	programs []plan.Skip // BPF programs that can't be traced
 	started  time.Time
 	stderr   io.Writer
 	told     int // functions that were spoken of
@@ -38,9 +39,12 @@ func (o *options) newCallees(session *tracer.Session, symbols *tracer.Symbols) (
 	if symbols.Hidden() {
 		return nil, errors.New("find what is called: /proc/kallsyms hides its addresses: CAP_SYSLOG is needed, or kernel.kptr_restrict=0")
 	}
-	return tracer.NewCallees(session, symbols, plan.Selection{
-		Include: o.graphIncludes, Exclude: o.graphExcludes,
-	}), nil
+	return tracer.NewCallees(session, symbols, o.selection()), nil
+}
+
+// selection says which functions below the roots are wanted.
+func (o *options) selection() plan.Selection {
+	return plan.Selection{Include: o.graphIncludes, Exclude: o.graphExcludes}
 }
 
 // newGraph attaches to what the roots may call as far as code tells, if the kernel
@@ -74,7 +78,8 @@ func newGraph(o *options, session *tracer.Session, symbols *tracer.Symbols, stde
 		fmt.Fprintf(stderr, "trace: this kernel attaches to functions one by one: of %d that may be called, those that are called are added while it runs; --no-learn attaches to all first\n", len(targets))
 		callees.OnlySeen()
 	}
-	return g, nil
+	g.programs, err = session.ExtendPrograms(o.selection())
+	return g, err
 }
 
 // learnAfter is how long a trace lasts before calls through pointers are looked
@@ -173,7 +178,7 @@ func (g *graph) skipped(p *plan.Plan) []plan.Skip {
 		have[s.Func] = true
 	}
 	var more []plan.Skip
-	for _, s := range g.callees.Skipped() {
+	for _, s := range slices.Concat(g.callees.Skipped(), g.programs) {
 		if !have[s.Func] {
 			have[s.Func] = true
 			more = append(more, s)

@@ -34,7 +34,7 @@ type Program struct {
 	AttachType ebpf.AttachType
 	Insns      asm.Instructions // maps associated
 	AttachID   uint32           // BTF type ID of the function; 0: none
-	AttachBTF  int              // fd of the module's BTF; 0: vmlinux
+	AttachTo   int              // fd of the module's BTF, or of the BPF program; 0: vmlinux
 }
 
 // progLoadAttr is the head of union bpf_attr for BPF_PROG_LOAD; what follows is
@@ -103,7 +103,7 @@ func Load(p Program) (int, error) {
 		license:            pointer(license),
 		expectedAttachType: uint32(p.AttachType),
 		attachBTFID:        p.AttachID,
-		attachBTFObjFd:     uint32(p.AttachBTF),
+		attachBTFObjFd:     uint32(p.AttachTo),
 	}
 	copy(attr.progName[:15], p.Name)
 	fd, err := call(cmdProgLoad, unsafe.Pointer(&attr), unsafe.Sizeof(attr))
@@ -265,4 +265,28 @@ func KprobeMissed(link int) (uint64, error) {
 		return 0, err
 	}
 	return info.missed, nil
+}
+
+// BTF returns the types of a descriptor of BTF, as they are in a file.
+func BTF(fd int) ([]byte, error) {
+	info := struct {
+		btf          unsafe.Pointer
+		size, id     uint32
+		name         uint64
+		nameLen, own uint32
+	}{}
+	attr := struct {
+		fd, len uint32
+		info    unsafe.Pointer
+	}{uint32(fd), uint32(unsafe.Sizeof(info)), unsafe.Pointer(&info)}
+	if _, err := call(cmdObjGetInfoByFd, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
+		return nil, err
+	}
+	raw := make([]byte, info.size)
+	info.btf, info.name, info.nameLen = pointer(raw), 0, 0
+	attr.len = uint32(unsafe.Sizeof(info))
+	if _, err := call(cmdObjGetInfoByFd, unsafe.Pointer(&attr), unsafe.Sizeof(attr)); err != nil {
+		return nil, err
+	}
+	return raw[:min(len(raw), int(info.size))], nil
 }

@@ -64,6 +64,7 @@ func (f *Flow) Running(raw []byte, now uint64) {
 		e.Kind = render.Close
 	}
 	f.out = f.renderer.AppendEvent(f.out, e)
+	f.events++
 	f.running++
 }
 

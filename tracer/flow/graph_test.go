@@ -242,7 +242,7 @@ open f1#1 "lo" 0
 leaf f0#2
 leaf f0#3 running 100
 close f1#1 "lo" 0 running 100
-end events=1 running=12 roots=0 lost=0
+end events=3 running=12 roots=0 lost=0
 `
 	if diff := cmp.Diff(want, "\n"+string(f.Take())); diff != "" {
 		t.Errorf("(-want +got)\n%s", diff)

@@ -73,7 +73,7 @@ func (k *Kernel) Callees(callees []Callee) (targets []*Target, skipped []Skip, e
 		}
 		var t *Target
 		if len(found) == 1 {
-			if t, err = newTarget(c.Module, types, c.Func, found[0]); err != nil || t.hasStruct() {
+			if t, err = NewTarget(c.Module, types, c.Func, found[0]); err != nil || t.hasStruct() {
 				t = nil
 			}
 		}

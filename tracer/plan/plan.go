@@ -265,7 +265,7 @@ func (r *resolver) add(module string, types *btfx.Types, name string, ids []btfx
 		r.skip(name, module, "", ReasonAmbiguous)
 		return
 	}
-	t, err := newTarget(module, types, name, ids[0])
+	t, err := NewTarget(module, types, name, ids[0])
 	if err != nil {
 		r.skip(name, module, types.Prototype(ids[0]), err.Error())
 		return
@@ -277,8 +277,9 @@ func (r *resolver) skip(name, module, prototype, reason string) {
 	r.plan.Skipped = append(r.plan.Skipped, Skip{Func: name, Module: module, Prototype: prototype, Reason: reason})
 }
 
-// newTarget reads a function's prototype. An error is a reason not to trace it.
-func newTarget(module string, types *btfx.Types, name string, id btfx.ID) (*Target, error) {
+// NewTarget reads the prototype of a function, by its ID in types. An error is a
+// reason not to trace it.
+func NewTarget(module string, types *btfx.Types, name string, id btfx.ID) (*Target, error) {
 	proto, err := types.Proto(id)
 	if err != nil {
 		return nil, err
