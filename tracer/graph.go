@@ -10,7 +10,6 @@ import (
 
 	"fgtrace/bpf"
 	"fgtrace/bpf/wire"
-	"fgtrace/internal/bpfsys"
 	"fgtrace/tracer/build"
 	"fgtrace/tracer/event"
 	"fgtrace/tracer/plan"
@@ -137,25 +136,6 @@ func (s *Session) probeUnlinked(first int, keep map[*plan.Target]bool) error {
 	}
 	_, _, err := k.attach(keep)
 	return err
-}
-
-// followTasks attaches the program that ends the calls of tasks that are gone.
-func (s *Session) followTasks(o build.Options) error {
-	insns, err := s.programs.instructions(bpf.ProgFree, o.FreeConstants())
-	if err != nil {
-		return err
-	}
-	prog, err := bpfsys.Load(bpfsys.Program{Name: bpf.ProgFree, Type: ebpf.RawTracepoint, Insns: insns})
-	if err != nil {
-		return explain(fmt.Errorf("load program %s: %w", bpf.ProgFree, err))
-	}
-	s.others = append(s.others, prog)
-	link, err := bpfsys.AttachRawTracepoint(prog, "sched_process_free")
-	if err != nil {
-		return fmt.Errorf("follow the ends of tasks: %w", err)
-	}
-	s.others = append(s.others, link)
-	return nil
 }
 
 // setPreemptCounts tells the programs where each CPU's preempt count is.

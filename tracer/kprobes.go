@@ -58,7 +58,7 @@ func (k *kprobes) load(o build.Options) error {
 		k.session.shapes[i] = t.Shape(false)
 		constants := o.KprobeConstants(i, t, k.session.kernel.Arch.Regs)
 		for _, name := range []string{bpf.ProgKretprobe, bpf.ProgKprobe} {
-			prog, err := k.session.loadKprobe(name, constants)
+			prog, err := k.session.loadProgram(bpfsys.Program{Name: name, Type: ebpf.Kprobe}, constants)
 			if err != nil {
 				return explain(fmt.Errorf("load programs of %s: %w", t.Func, err))
 			}
@@ -93,18 +93,6 @@ func (s *Symbols) kretprobeCode(k *plan.Kernel) build.Range {
 		ok = more && next.Name == sym.Name
 	}
 	return build.Range{Addr: first, Size: end - first}
-}
-
-func (s *Session) loadKprobe(name string, constants build.Constants) (*ebpf.Program, error) {
-	insns, err := s.programs.instructions(name, constants)
-	if err != nil {
-		return nil, err
-	}
-	fd, err := bpfsys.Load(bpfsys.Program{Name: name, Type: ebpf.Kprobe, Insns: insns})
-	if err != nil {
-		return nil, err
-	}
-	return ebpf.NewProgramFromFD(fd)
 }
 
 func (k *kprobes) attach(keep map[*plan.Target]bool) (leftOver []int, next []way, err error) {

@@ -124,7 +124,9 @@ func (l *links) loadSides(o build.Options, i int, t *plan.Target) (progs []*ebpf
 	}
 	var prog *ebpf.Program
 	if l.probes {
-		prog, err = l.session.loadProbe(entry)
+		prog, err = l.session.loadProgram(bpfsys.Program{
+			Name: bpf.ProgProbe, Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceKprobeMulti,
+		}, entry)
 	} else {
 		prog, err = l.session.loadTracing(t, bpf.ProgEntry, ebpf.AttachTraceFEntry, entry)
 	}
@@ -134,12 +136,8 @@ func (l *links) loadSides(o build.Options, i int, t *plan.Target) (progs []*ebpf
 	return append(progs, prog), nil
 }
 
-func (s *Session) loadTracing(t *plan.Target, name string, at ebpf.AttachType, constants build.Constants) (*ebpf.Program, error) {
-	insns, err := s.programs.instructions(name, constants)
-	if err != nil {
-		return nil, err
-	}
-	p := bpfsys.Program{Name: name, Type: ebpf.Tracing, AttachType: at, Insns: insns, AttachID: uint32(t.ID)}
+func (s *Session) loadTracing(t *plan.Target, name string, at ebpf.AttachType, constants build.Constants) (prog *ebpf.Program, err error) {
+	p := bpfsys.Program{Name: name, Type: ebpf.Tracing, AttachType: at, AttachID: uint32(t.ID)}
 	switch traced := s.traced[t]; {
 	case traced != nil:
 		p.AttachTo = traced.FD()
@@ -148,30 +146,11 @@ func (s *Session) loadTracing(t *plan.Target, name string, at ebpf.AttachType, c
 			return nil, err
 		}
 	}
-	fd, err := bpfsys.Load(p)
+	prog, err = s.loadProgram(p, constants)
 	if isContextAccess(err) {
-		if p.Insns, err = s.programs.instructions(name, constants.CopyCtx()); err != nil {
-			return nil, err
-		}
-		fd, err = bpfsys.Load(p)
+		return s.loadProgram(p, constants.CopyCtx())
 	}
-	if err != nil {
-		return nil, err
-	}
-	return ebpf.NewProgramFromFD(fd)
-}
-
-// loadProbe loads a program for kprobe.multi.
-func (s *Session) loadProbe(constants build.Constants) (*ebpf.Program, error) {
-	insns, err := s.programs.instructions(bpf.ProgProbe, constants)
-	if err != nil {
-		return nil, err
-	}
-	fd, err := bpfsys.Load(bpfsys.Program{Name: bpf.ProgProbe, Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceKprobeMulti, Insns: insns})
-	if err != nil {
-		return nil, err
-	}
-	return ebpf.NewProgramFromFD(fd)
+	return prog, err
 }
 
 func (l *links) attach(keep map[*plan.Target]bool) (leftOver []int, next []way, err error) {

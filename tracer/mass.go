@@ -110,11 +110,14 @@ func newMass(s *Session, w way, indices []int, next []way) *mass {
 
 func (m *mass) name() string { return m.way.name }
 
-func (m *mass) load(o build.Options) error {
-	at := m.way.sessions
-	if !o.Exits {
-		at = m.way.entries
+func (m *mass) attachType() ebpf.AttachType {
+	if m.session.opts.Exits {
+		return m.way.sessions
 	}
+	return m.way.entries
+}
+
+func (m *mass) load(o build.Options) error {
 	for _, g := range o.Groups(m.session.targets, m.indices) {
 		if o.Graph != nil {
 			// Programs serve functions that are found later, too.
@@ -125,15 +128,9 @@ func (m *mass) load(o build.Options) error {
 			m.groups = append(m.groups, massGroup{Group: g, prog: prog, shared: true})
 			continue
 		}
-		insns, err := m.session.programs.instructions(m.way.program, o.GroupConstants(g, m.session.kernel.Arch.Regs))
-		if err != nil {
-			return fmt.Errorf("load program of %s: %w", m.way.name, err)
-		}
-		fd, err := bpfsys.Load(bpfsys.Program{Name: m.way.program, Type: m.way.typ, AttachType: at, Insns: insns})
-		if err != nil {
-			return fmt.Errorf("load program of %s: %w", m.way.name, err)
-		}
-		prog, err := ebpf.NewProgramFromFD(fd)
+		prog, err := m.session.loadProgram(bpfsys.Program{
+			Name: m.way.program, Type: m.way.typ, AttachType: m.attachType(),
+		}, o.GroupConstants(g, m.session.kernel.Arch.Regs))
 		if err != nil {
 			return fmt.Errorf("load program of %s: %w", m.way.name, err)
 		}
@@ -167,11 +164,14 @@ func (m *mass) attach(keep map[*plan.Target]bool) (leftOver []int, next []way, e
 			}
 		}
 		m.session.progress("attaching", i, len(m.groups))
-		refused, err := m.attachSome(g, wanted, new(int))
-		if err != nil {
-			return nil, nil, err
+		attaching := halving{
+			attach: func(from, to int) error { return m.attachSome(g, wanted[from:to]) },
+			refuse: func(from, to int) { leftOver = append(leftOver, wanted[from:to]...) },
+			left:   maxRefusals,
 		}
-		leftOver = append(leftOver, refused...)
+		if err := attaching.run(0, len(wanted)); err != nil {
+			return nil, nil, explain(fmt.Errorf("attach by %s: %w", m.way.name, err))
+		}
 	}
 	if m.session.opts.Graph != nil && len(leftOver) < m.wantedCount(keep) {
 		// The kernel has this way, and what it does not take no other way does.
@@ -198,45 +198,19 @@ func (m *mass) wantedCount(keep map[*plan.Target]bool) int {
 // that it has not taken yet are given up.
 const maxRefusals = 32
 
-// attachSome attaches targets, in halves where the kernel refuses them all.
-func (m *mass) attachSome(g *massGroup, indices []int, refusals *int) (refused []int, err error) {
-	if len(indices) == 0 {
-		return nil, nil
-	}
-	if *refusals >= maxRefusals {
-		return indices, nil
-	}
+func (m *mass) attachSome(g *massGroup, indices []int) error {
 	targets, cookies := make([]*plan.Target, len(indices)), make([]uint64, len(indices))
 	for i, index := range indices {
 		targets[i] = m.session.targets[index]
 		cookies[i] = build.Cookie(index, targets[i])
 	}
-	at := m.way.sessions
-	if !m.session.opts.Exits {
-		at = m.way.entries
-	}
-	fd, err := m.way.attach(g.prog.FD(), at, targets, cookies)
-	switch {
-	case err == nil:
-		g.links = append(g.links, fd)
-		g.have = append(g.have, indices...)
-		return nil, nil
-	case !isRefusal(err):
-		return nil, explain(fmt.Errorf("attach by %s: %w", m.way.name, err))
-	case errors.Is(err, unix.EOPNOTSUPP):
-		*refusals = maxRefusals // the kernel was built without it
-		return indices, nil
-	case len(indices) == 1:
-		*refusals++
-		return indices, nil
-	}
-	half := len(indices) / 2
-	first, err := m.attachSome(g, indices[:half], refusals)
+	fd, err := m.way.attach(g.prog.FD(), m.attachType(), targets, cookies)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	second, err := m.attachSome(g, indices[half:], refusals)
-	return append(first, second...), err
+	g.links = append(g.links, fd)
+	g.have = append(g.have, indices...)
+	return nil
 }
 
 func (m *mass) attached() []int {

@@ -15,11 +15,8 @@ import (
 // error, as of bpf_probe_read_kernel.
 func (s *Session) peek(addr uint64, p []byte) error {
 	if s.peeker < 0 {
-		insns, err := s.programs.instructions(bpf.ProgPeek, nil)
-		if err != nil {
-			return err
-		}
-		if s.peeker, err = bpfsys.Load(bpfsys.Program{Name: bpf.ProgPeek, Type: ebpf.RawTracepoint, Insns: insns}); err != nil {
+		var err error
+		if s.peeker, err = s.loadFD(bpfsys.Program{Name: bpf.ProgPeek, Type: ebpf.RawTracepoint}, nil); err != nil {
 			return explain(fmt.Errorf("load program %s: %w", bpf.ProgPeek, err))
 		}
 	}

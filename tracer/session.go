@@ -172,7 +172,8 @@ func (s *Session) load() error {
 		}
 	}
 	if s.opts.Graph != nil {
-		if err := s.followTasks(o); err != nil {
+		// The calls of tasks that are gone end with them.
+		if err := s.onTracepoint(bpf.ProgFree, "sched_process_free", o.FreeConstants()); err != nil {
 			return err
 		}
 	}
@@ -336,11 +337,7 @@ func (c collection) instructions(name string, constants build.Constants) (asm.In
 
 // identify finds out what the programs see of this process and this kernel.
 func (s *Session) identify(o *build.Options) error {
-	insns, err := s.programs.instructions(bpf.ProgWhoami, nil)
-	if err != nil {
-		return err
-	}
-	fd, err := bpfsys.Load(bpfsys.Program{Name: bpf.ProgWhoami, Type: ebpf.RawTracepoint, Insns: insns})
+	fd, err := s.loadFD(bpfsys.Program{Name: bpf.ProgWhoami, Type: ebpf.RawTracepoint}, nil)
 	if err != nil {
 		return explain(fmt.Errorf("load program %s: %w", bpf.ProgWhoami, err))
 	}
@@ -380,24 +377,10 @@ func (s *Session) follow(o build.Options) error {
 	if o.Self != 0 {
 		self = uint64(o.Self)
 	}
-	insns, err := s.programs.instructions(bpf.ProgFork, build.Constants{
+	return s.onTracepoint(bpf.ProgFork, "sched_process_fork", build.Constants{
 		wire.ConfigSelf:     self,
 		wire.ConfigForkTgid: uint64(o.Task.Tgid),
 	})
-	if err != nil {
-		return err
-	}
-	prog, err := bpfsys.Load(bpfsys.Program{Name: bpf.ProgFork, Type: ebpf.RawTracepoint, Insns: insns})
-	if err != nil {
-		return explain(fmt.Errorf("load program %s: %w", bpf.ProgFork, err))
-	}
-	s.others = append(s.others, prog)
-	link, err := bpfsys.AttachRawTracepoint(prog, "sched_process_fork")
-	if err != nil {
-		return fmt.Errorf("follow forks: %w", err)
-	}
-	s.others = append(s.others, link)
-	return nil
 }
 
 // Attach attaches the targets that are still in the plan. Those that the kernel

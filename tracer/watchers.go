@@ -2,6 +2,7 @@ package tracer
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -65,19 +66,12 @@ type pointedWatcher struct {
 }
 
 func newPointedWatcher(s *Session, c *Callees) (*pointedWatcher, error) {
-	insns, err := s.programs.instructions(bpf.ProgSeen, s.build.SeenConstants())
-	if err != nil {
-		return nil, err
-	}
-	fd, err := bpfsys.Load(bpfsys.Program{
-		Name: bpf.ProgSeen, Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceKprobeMulti, Insns: insns,
-	})
-	if err != nil {
-		return nil, explain(fmt.Errorf("load program %s: %w", bpf.ProgSeen, err))
-	}
 	w := &pointedWatcher{}
-	if w.prog, err = ebpf.NewProgramFromFD(fd); err != nil {
-		return nil, fmt.Errorf("load program %s: %w", bpf.ProgSeen, err)
+	var err error
+	if w.prog, err = s.loadProgram(bpfsys.Program{
+		Name: bpf.ProgSeen, Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceKprobeMulti,
+	}, s.build.SeenConstants()); err != nil {
+		return nil, explain(fmt.Errorf("load program %s: %w", bpf.ProgSeen, err))
 	}
 	addrs := c.pointedFunctions()
 	if listed, err := patchableAddrs(); err == nil {
@@ -89,10 +83,25 @@ func newPointedWatcher(s *Session, c *Callees) (*pointedWatcher, error) {
 	for i := range numbers {
 		numbers[i] = uint64(i)
 	}
-	w.attach(addrs, numbers, new(int))
-	if len(w.links) == 0 {
+	const tooMany = 64
+	attaching := halving{
+		attach: func(from, to int) error {
+			link, err := bpfsys.AttachKprobeMulti(w.prog.FD(), ebpf.AttachTraceKprobeMulti, addrs[from:to], numbers[from:to])
+			if err == nil {
+				w.links = append(w.links, link)
+			}
+			return err
+		},
+		refuse: func(from, to int) { c.unwatched += to - from },
+		left:   tooMany,
+	}
+	err = attaching.run(0, len(addrs))
+	if err == nil && len(w.links) == 0 {
+		err = errors.New("the kernel refuses it")
+	}
+	if err != nil {
 		w.close()
-		return nil, fmt.Errorf("attach by kprobe.multi: the kernel refuses it")
+		return nil, explain(fmt.Errorf("attach by kprobe.multi: %w", err))
 	}
 	return w, nil
 }
@@ -116,24 +125,6 @@ func patchableAddrs() (map[uint64]bool, error) {
 		}
 	}
 	return addrs, nil
-}
-
-// attach attaches to functions, in halves where the kernel refuses one of them.
-func (w *pointedWatcher) attach(addrs, numbers []uint64, refusals *int) {
-	const tooMany = 64
-	if len(addrs) == 0 || *refusals > tooMany {
-		return
-	}
-	link, err := bpfsys.AttachKprobeMulti(w.prog.FD(), ebpf.AttachTraceKprobeMulti, addrs, numbers)
-	if err == nil {
-		w.links = append(w.links, link)
-		return
-	}
-	*refusals++
-	if half := len(addrs) / 2; half > 0 {
-		w.attach(addrs[:half], numbers[:half], refusals)
-		w.attach(addrs[half:], numbers[half:], refusals)
-	}
 }
 
 func (w *pointedWatcher) poll() {}

@@ -135,7 +135,7 @@ func (g *graph) close() error {
 		fmt.Fprintln(g.stderr, "trace: what the roots call was not learned in this time; --no-learn traces what their code tells")
 	}
 	if n := g.callees.Unwatched(); n > 0 {
-		fmt.Fprintf(g.stderr, "trace: %d functions could not be watched for calls through pointers: there are too many\n", n)
+		fmt.Fprintf(g.stderr, "trace: %d functions that may be called through pointers could not be watched\n", n)
 	}
 	return err
 }

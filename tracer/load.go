@@ -1,0 +1,82 @@
+package tracer
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"fgtrace/internal/bpfsys"
+	"fgtrace/tracer/build"
+)
+
+// loadFD loads the program of p's name with its constants, and returns its
+// descriptor.
+func (s *Session) loadFD(p bpfsys.Program, constants build.Constants) (fd int, err error) {
+	if p.Insns, err = s.programs.instructions(p.Name, constants); err != nil {
+		return -1, err
+	}
+	return bpfsys.Load(p)
+}
+
+func (s *Session) loadProgram(p bpfsys.Program, constants build.Constants) (*ebpf.Program, error) {
+	fd, err := s.loadFD(p, constants)
+	if err != nil {
+		return nil, err
+	}
+	return ebpf.NewProgramFromFD(fd)
+}
+
+// onTracepoint attaches a program to a tracepoint, until the session is closed.
+func (s *Session) onTracepoint(name, tracepoint string, constants build.Constants) error {
+	prog, err := s.loadFD(bpfsys.Program{Name: name, Type: ebpf.RawTracepoint}, constants)
+	if err != nil {
+		return explain(fmt.Errorf("load program %s: %w", name, err))
+	}
+	s.others = append(s.others, prog)
+	link, err := bpfsys.AttachRawTracepoint(prog, tracepoint)
+	if err != nil {
+		return fmt.Errorf("attach program %s to %s: %w", name, tracepoint, err)
+	}
+	s.others = append(s.others, link)
+	return nil
+}
+
+// halving attaches many functions at once, which the kernel does for all of them
+// or for none: where it refuses some, to their halves, and so on.
+type halving struct {
+	attach func(from, to int) error // to those of these numbers
+	refuse func(from, to int)       // takes those that are not attached
+	left   int                      // refusals of a single function, before all others are given up
+}
+
+func (h *halving) run(from, to int) error {
+	if from == to {
+		return nil
+	}
+	if h.left <= 0 {
+		h.refuse(from, to)
+		return nil
+	}
+	err := h.attach(from, to)
+	switch {
+	case err == nil:
+		return nil
+	case !isRefusal(err):
+		return err
+	case errors.Is(err, unix.EOPNOTSUPP): // the kernel was built without it
+		h.left = 0
+		h.refuse(from, to)
+		return nil
+	case to-from == 1:
+		h.left--
+		h.refuse(from, to)
+		return nil
+	}
+	half := from + (to-from)/2
+	if err := h.run(from, half); err != nil {
+		return err
+	}
+	return h.run(half, to)
+}
