@@ -3,6 +3,7 @@ package tracer
 import (
 	"strings"
 
+	"fgtrace/internal/kallsyms"
 	"fgtrace/tracer/learn"
 	"fgtrace/tracer/plan"
 	"fgtrace/tracer/reach"
@@ -43,7 +44,7 @@ func NewCallees(s *Session, symbols *Symbols, selection plan.Selection) *Callees
 	s.build.Graph.Kretprobes = symbols.kretprobeCode(s.kernel)
 	c.calls = reach.New(reach.Kernel{
 		Arch: s.kernel.Arch.Name, Symbols: symbols.places, Read: s.peek,
-		Part:      func(addr uint64) bool { return isPart(c.name(addr)) },
+		Part:      func(addr uint64) bool { return kallsyms.IsPart([]byte(c.name(addr))) },
 		Leaf:      func(addr uint64) bool { return isEnd(c.name(addr)) },
 		Traceable: c.traceable,
 	})
@@ -54,9 +55,6 @@ func (c *Callees) name(addr uint64) string {
 	sym, _ := c.symbols.text.Symbol(addr)
 	return sym.Name
 }
-
-// isPart tells the names of parts that the compiler moved away.
-func isPart(name string) bool { return strings.Contains(name, ".cold") }
 
 // isEnd tells functions below which nothing is looked for: they end in printing
 // and dying, which is never what a graph is about, and reach half of the kernel.

@@ -124,19 +124,19 @@ func FuzzRunningNodes(f *testing.F) {
 	})
 }
 
-// TestCalleeNames tells what is no function of its own, and below which nothing is
-// looked for.
+// TestCalleeNames tells what is no function, and below which nothing is looked for.
 func TestCalleeNames(t *testing.T) {
 	for name, want := range map[string]string{
-		"icmp_rcv": "", "icmp_rcv.cold": "part", "icmp_rcv.cold.12": "part", "icmp_rcv.constprop.0": "", "icmp_rcv.isra.0.cold": "part",
+		"icmp_rcv": "", "icmp_rcv.constprop.0": "", "__SCT__tp_func_sched_switch": "static call", "__SCK__tp_func_sched_switch": "",
 		"_printk": "end", "panic": "end", "panic_on_oops": "", "do_exit": "end",
+		"__ubsan_handle_out_of_bounds": "end", "__fortify_panic": "end", "refcount_warn_saturate": "end", "refcount_dec_if_one": "",
 		"__x86_indirect_thunk_rax": "end thunk", "__x86_return_thunk": "end thunk", "srso_alias_return_thunk": "end thunk",
 	} {
 		got := ""
 		for _, kind := range []struct {
 			name string
 			is   bool
-		}{{" part", isPart(name)}, {" end", isEnd(name)}, {" thunk", isThunk(name)}} {
+		}{{" static call", isStaticCall(name)}, {" end", isEnd(name)}, {" thunk", isThunk(name)}} {
 			if kind.is {
 				got += kind.name
 			}

@@ -158,3 +158,9 @@ func (p *parser) parse(line []byte) (s symbol, msg string) {
 	}
 	return s, ""
 }
+
+// IsPart tells the symbols of a function's parts from those of functions: what
+// the compiler moved away as unlikely, and the padding in front (objtool's).
+func IsPart(name []byte) bool {
+	return bytes.HasPrefix(name, []byte("__pfx_")) || bytes.Contains(name, []byte(".cold"))
+}

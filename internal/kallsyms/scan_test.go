@@ -163,3 +163,14 @@ func checkTable(t *testing.T, table *Table) {
 		}
 	}
 }
+
+func TestIsPart(t *testing.T) {
+	for name, want := range map[string]bool{
+		"icmp_rcv": false, "icmp_rcv.cold": true, "icmp_rcv.cold.12": true, "icmp_rcv.constprop.0": false,
+		"icmp_rcv.isra.0.cold": true, "__pfx_icmp_rcv": true, "x__pfx_": false,
+	} {
+		if IsPart([]byte(name)) != want {
+			t.Errorf("%s: %v", name, !want)
+		}
+	}
+}

@@ -1,7 +1,6 @@
 package plan
 
 import (
-	"bytes"
 	"fmt"
 	"strings"
 
@@ -102,12 +101,12 @@ func (s *Symbols) Offer(addr uint64, typ byte, name, module []byte) {
 		switch {
 		case n == nil && !t.Glob:
 		case t.Match(string(name)):
-			if t.Glob && isPart(name) {
+			if t.Glob && kallsyms.IsPart(name) {
 				continue
 			}
 			s.unprototyped(string(name), string(module))
 			return
-		case n != nil && !isPart(name):
+		case n != nil && !kallsyms.IsPart(name):
 			n.Offer(string(name))
 		}
 	}
@@ -135,12 +134,6 @@ func (s *Symbols) suggest(name []byte) {
 			n.Offer(string(name))
 		}
 	}
-}
-
-// isPart tells the symbols of a function's parts from those of functions: what
-// the compiler moved away as unlikely, and the padding in front (objtool's).
-func isPart(name []byte) bool {
-	return bytes.HasPrefix(name, []byte("__pfx_")) || bytes.Contains(name, []byte(".cold"))
 }
 
 func (s *Symbols) unprototyped(name, module string) {

@@ -138,22 +138,31 @@ func (j *JSON) AppendEnd(dst []byte, e *End) []byte {
 			l.RecursionMisses, l.Undecoded})
 	}
 	return appendObject(dst, struct {
-		Event           string `json:"event"`
-		Events          uint64 `json:"events"`
-		Lost            uint64 `json:"lost"`
-		RecursionMisses uint64 `json:"recursion_misses"`
-		Self            uint64 `json:"self"`
-		NoEntry         uint64 `json:"no_entry"`
-		NoExit          uint64 `json:"no_exit"`
-		Running         uint64 `json:"running"`
-		ExitLost        uint64 `json:"exit_lost,omitempty"`
-		NoTree          uint64 `json:"roots_left_out,omitempty"`
-		TooDeep         uint64 `json:"too_deep,omitempty"`
-		LostOpens       uint64 `json:"late,omitempty"`
-		Targets         []loss `json:"targets"`
-		Skipped         []skip `json:"skipped"`
-	}{"end", e.Events, e.Lost, e.RecursionMisses, e.Self, e.NoEntry, e.NoExit, e.Running,
-		e.ExitLost, e.NoTree, e.TooDeep, e.LostOpens, losses, skipped})
+		Event string `json:"event"`
+		counts
+		Targets []loss `json:"targets"`
+		Skipped []skip `json:"skipped"`
+	}{"end", countsOf(e), losses, skipped})
+}
+
+// counts are the numbers of an End; those that only a graph has are left out if 0.
+type counts struct {
+	Events          uint64 `json:"events"`
+	Lost            uint64 `json:"lost"`
+	RecursionMisses uint64 `json:"recursion_misses"`
+	Self            uint64 `json:"self"`
+	NoEntry         uint64 `json:"no_entry"`
+	NoExit          uint64 `json:"no_exit"`
+	Running         uint64 `json:"running"`
+	ExitLost        uint64 `json:"exit_lost,omitempty"`
+	NoTree          uint64 `json:"roots_left_out,omitempty"`
+	TooDeep         uint64 `json:"too_deep,omitempty"`
+	LostOpens       uint64 `json:"late,omitempty"`
+}
+
+func countsOf(e *End) counts {
+	return counts{e.Events, e.Lost, e.RecursionMisses, e.Self, e.NoEntry, e.NoExit, e.Running,
+		e.ExitLost, e.NoTree, e.TooDeep, e.LostOpens}
 }
 
 // appendObject appends a line by reflection: for what comes once.

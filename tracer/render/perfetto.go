@@ -114,16 +114,10 @@ func (p *Perfetto) AppendEnd(dst []byte, e *End) []byte {
 	dst = appendMicroseconds(dst, p.last)
 	dst = append(dst, `,"pid":0,"tid":0,"args":`...)
 	dst = appendObject(dst, struct {
-		Events          uint64   `json:"events"`
-		Lost            uint64   `json:"lost"`
-		RecursionMisses uint64   `json:"recursion_misses"`
-		Self            uint64   `json:"self"`
-		NoEntry         uint64   `json:"no_entry"`
-		NoExit          uint64   `json:"no_exit"`
-		Running         uint64   `json:"running"`
-		Targets         []string `json:"targets"`
-		Skipped         []string `json:"skipped"`
-	}{e.Events, e.Lost, e.RecursionMisses, e.Self, e.NoEntry, e.NoExit, e.Running, losses, skipped})
+		counts
+		Targets []string `json:"targets"`
+		Skipped []string `json:"skipped"`
+	}{countsOf(e), losses, skipped})
 	return append(dst[:len(dst)-1], "}\n]\n"...)
 }
 
