@@ -62,6 +62,7 @@ type Regs struct {
 type PatchSite struct {
 	Bytes, Mask []byte
 	IsBranch    bool // one of 5 bytes, the last four of which are an offset
+	IsJump      bool // not a call
 }
 
 // LandingPad tells whether a function that begins with code may be called through
@@ -79,6 +80,13 @@ func (a Arch) LandingPad(code []byte) bool {
 func (a Arch) Patchable(code []byte) bool {
 	_, _, ok := a.patchSite(code)
 	return ok
+}
+
+// Jumps tells whether the instruction at the patch site of a function that begins
+// with code is a jump.
+func (a Arch) Jumps(code []byte) bool {
+	_, site, ok := a.patchSite(code)
+	return ok && site.IsJump
 }
 
 // BranchTarget returns where the branch leads to that is at the patch site of a
@@ -132,8 +140,8 @@ func AMD64() Arch {
 			{Bytes: []byte{0x0f, 0x1f, 0x44, 0x00, 0x00}, Mask: []byte{0xff, 0xff, 0xff, 0xff, 0xff}}, // nopl 0(%rax,%rax,1)
 			// The same on what is not Intel's, up to 5.12 (a89dfde3dc3c).
 			{Bytes: []byte{0x66, 0x66, 0x66, 0x66, 0x90}, Mask: []byte{0xff, 0xff, 0xff, 0xff, 0xff}},
-			{Bytes: []byte{0xe8}, Mask: []byte{0xff}, IsBranch: true}, // call
-			{Bytes: []byte{0xe9}, Mask: []byte{0xff}, IsBranch: true}, // jmp
+			{Bytes: []byte{0xe8}, Mask: []byte{0xff}, IsBranch: true},               // call
+			{Bytes: []byte{0xe9}, Mask: []byte{0xff}, IsBranch: true, IsJump: true}, // jmp
 		},
 	}
 }

@@ -72,6 +72,29 @@ func TestGuestCapabilities(t *testing.T) {
 	checkTraces(t, set, cmd)
 }
 
+// TestGuestGraphCapabilities checks that they are enough for a graph, too, and that
+// what they don't show is told.
+func TestGuestGraphCapabilities(t *testing.T) {
+	inGuest(t)
+	cmd := traceCommand("-k", "icmp_rcv", "-g", "--fgraph-max-depth", "1", "--no-learn", "--json")
+	cmd.SysProcAttr = unprivileged(enough()...)
+	r := startCommand(t, cmd)
+	r.mode = modeOf(cmd.Args[1:])
+	r.ready()
+	echo(t, 3)()
+	o := r.stop()
+	inside := 0
+	for _, e := range o.of("call", "") {
+		inside += e.Depth
+	}
+	if inside == 0 {
+		t.Errorf("no call in %d of icmp_rcv; %+v", len(o.of("call", "icmp_rcv")), o.End)
+	}
+	if !slices.ContainsFunc(o.End.Skipped, func(s skip) bool { return s.Module == "bpf" && strings.Contains(s.Reason, "CAP_SYS_ADMIN") }) {
+		t.Errorf("not told that BPF programs are hidden: %+v", o.End.Skipped)
+	}
+}
+
 // TestGuestHiddenAddresses checks what happens where the kernel tells nobody its
 // addresses.
 func TestGuestHiddenAddresses(t *testing.T) {

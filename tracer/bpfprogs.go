@@ -19,7 +19,8 @@ import (
 // programs and links of its own.
 const maxBPFPrograms = 64
 
-// loadedPrograms returns the IDs of the BPF programs that the kernel has.
+// loadedPrograms returns the IDs of the BPF programs that the kernel has, or unix.EPERM
+// where it tells only CAP_SYS_ADMIN.
 func loadedPrograms() ([]ebpf.ProgramID, error) {
 	var ids []ebpf.ProgramID
 	for id := ebpf.ProgramID(0); ; {
@@ -41,6 +42,9 @@ func (s *Session) ExtendPrograms(selection plan.Selection) (skipped []plan.Skip,
 	var targets []*plan.Target
 	skip := func(name, reason string) {
 		skipped = append(skipped, plan.Skip{Func: name, Module: kallsyms.ModuleBPF, Reason: reason})
+	}
+	if s.programsHidden {
+		skip("*", "the kernel tells only CAP_SYS_ADMIN which BPF programs there are")
 	}
 	for _, id := range s.foreign {
 		prog, err := ebpf.NewProgramFromID(id)

@@ -218,7 +218,7 @@ func (c *Callees) traceable(addr uint64) bool {
 func (c *Callees) patchable(addr uint64) bool {
 	a := c.session.kernel.Arch
 	code, ok := c.calls.Code(addr, int(a.PatchSpan)+instructionBytes)
-	if !ok || !a.Patchable(code) {
+	if !ok || !c.session.patchableCode(code) {
 		return false
 	}
 	target, ok := a.BranchTarget(code, addr)

@@ -164,6 +164,11 @@ func (l *links) attach(keep map[*plan.Target]bool) (leftOver []int, next []way, 
 			linked.close()
 			continue
 		}
+		if isDispatcher(linked.target.Func) && !l.session.patchable(linked.target) {
+			l.session.refuse(linked.target, "the kernel itself patches it, to call BPF programs")
+			linked.close()
+			continue
+		}
 		for _, prog := range linked.progs {
 			var fd int
 			var err error

@@ -97,7 +97,8 @@ type Symbols struct {
 	text      *kallsyms.Text // nil if hidden
 	places    *reach.Symbols // nil: not asked for
 
-	kretprobes []uint64 // functions of kretprobes
+	kretprobes  []uint64 // functions of kretprobes
+	dispatchers []uint64 // of BPF programs
 }
 
 // NewSymbols returns symbols for a plan, still to be read.
@@ -120,8 +121,13 @@ func (s *Symbols) Read() error {
 		if typ != 't' && len(module) == 0 && isPreemptVariable(name) {
 			s.variables[string(name)] = addr
 		}
-		if typ != 'd' && s.places != nil && len(module) == 0 && isKretprobeCode(name) {
-			s.kretprobes = append(s.kretprobes, addr)
+		if s.places != nil && len(module) == 0 && (typ == 't' || typ == 'T') {
+			switch {
+			case isKretprobeCode(name):
+				s.kretprobes = append(s.kretprobes, addr)
+			case len(name) > 0 && name[0] == 'b' && isDispatcher(string(name)):
+				s.dispatchers = append(s.dispatchers, addr)
+			}
 		}
 		s.Offer(addr, typ, name, module)
 		if s.places != nil {

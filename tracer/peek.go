@@ -2,6 +2,7 @@ package tracer
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/cilium/ebpf"
 
@@ -38,9 +39,27 @@ func (s *Session) peek(addr uint64, p []byte) error {
 }
 
 // patchable tells whether a target looks like a function that ftrace can patch.
-func (s *Session) patchable(t *plan.Target) bool {
+func (s *Session) patchable(t *plan.Target) bool { return s.patchableAt(t.Addr) }
+
+func (s *Session) patchableAt(addr uint64) bool {
 	code := make([]byte, s.kernel.Arch.PatchSpan+instructionBytes)
-	return s.peek(t.Addr, code) == nil && s.kernel.Arch.Patchable(code)
+	return s.peek(addr, code) == nil && s.patchableCode(code)
+}
+
+// patchableCode tells the same by a function's first bytes. On kernels whose
+// trampolines are called, a jump there is none of ftrace's: see isDispatcher.
+func (s *Session) patchableCode(code []byte) bool {
+	a := s.kernel.Arch
+	return a.Patchable(code) && (s.kernel.JmpMode() || !a.Jumps(code))
+}
+
+// isDispatcher tells the functions through which the kernel calls BPF programs. Up to
+// 6.0 (ceea991a019c) it puts a jump where ftrace has its nop, as soon as there is an XDP
+// program. If ftrace then is to patch it, it finds neither of what it expects, and gives
+// up for good: no function can be traced any more, and what it leaves behind crashes the
+// kernel.
+func isDispatcher(name string) bool {
+	return strings.HasPrefix(name, "bpf_dispatcher_") && strings.HasSuffix(name, "_func")
 }
 
 // instructionBytes is the size of the largest instruction of arch.PatchSites.

@@ -71,8 +71,10 @@ type Session struct {
 	// Of a graph.
 	roots     int
 	massProgs map[massKey]*ebpf.Program
-	foreign   []ebpf.ProgramID // BPF programs that were there before ours
-	traced    map[*plan.Target]*ebpf.Program
+	foreign   []ebpf.ProgramID // BPF programs that were there before ours,
+	// if the kernel tells.
+	programsHidden bool
+	traced         map[*plan.Target]*ebpf.Program
 }
 
 // bases are where variables are in the memory that the session shares with its
@@ -129,8 +131,9 @@ func (s *Session) load() error {
 		o.Graph = s.graphOptions()
 		room += maxExtra
 		s.traced = make(map[*plan.Target]*ebpf.Program)
-		if s.foreign, err = loadedPrograms(); err != nil {
-			return explain(err)
+		s.foreign, err = loadedPrograms()
+		if s.programsHidden = errors.Is(err, unix.EPERM); err != nil && !s.programsHidden {
+			return err
 		}
 	}
 	mapSpecs, err := o.Maps(spec, room)
