@@ -52,13 +52,16 @@ func (s *Session) ExtendPrograms(selection plan.Selection) (skipped []plan.Skip,
 			continue // it has gone
 		}
 		if err != nil {
-			return nil, fmt.Errorf("open BPF program %d: %w", id, err)
+			skip(fmt.Sprintf("id %d", id), err.Error())
+			continue
 		}
 		t, name, err := programTarget(prog)
 		switch {
 		case !selection.Wants(name):
 		case err != nil:
 			skip(name, err.Error())
+		case s.opts.Backend != "" && s.opts.Backend != BackendLinks:
+			skip(name, "a BPF program is not traced by "+s.opts.Backend)
 		case len(targets) == maxBPFPrograms:
 			skip(name, fmt.Sprintf("there are more than %d BPF programs", maxBPFPrograms))
 		default:
@@ -77,22 +80,27 @@ func programTarget(prog *ebpf.Program) (t *plan.Target, name string, err error) 
 	if err != nil {
 		return nil, "", fmt.Errorf("read its description: %w", err)
 	}
-	name = info.Name
+	name = info.Name // cut off
+	funcs, noFuncs := info.FuncInfos()
+	if noFuncs == nil && len(funcs) > 0 {
+		name = funcs[0].Func.Name
+	}
 	switch info.Type {
 	case ebpf.Tracing, ebpf.Extension:
 		return nil, name, errors.New("the kernel attaches no tracing program to one")
 	}
-	if uses, err := usesTailCalls(info); err != nil {
+	uses, err := usesTailCalls(info)
+	switch {
+	case err != nil:
 		return nil, name, err
-	} else if uses {
+	case uses:
 		// On some kernels a trampoline on one loses count of its tail calls.
 		return nil, name, errors.New("has a prog array: tail calls and trampolines don't mix on all kernels")
-	}
-	funcs, err := info.FuncInfos()
-	if err != nil || len(funcs) == 0 {
+	case len(funcs) == 0 && (noFuncs == nil || errors.Is(noFuncs, ebpf.ErrNotSupported)):
 		return nil, name, errors.New("has no BTF")
+	case noFuncs != nil:
+		return nil, name, fmt.Errorf("read its functions: %w", noFuncs)
 	}
-	name = funcs[0].Func.Name // the kernel's name is cut off
 	types, err := typesOf(info)
 	if err != nil {
 		return nil, name, err

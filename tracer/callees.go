@@ -126,16 +126,16 @@ func (c *Callees) settle() {
 }
 
 // pointedFunctions returns the functions that are called through pointers and are
-// not known to be called: those to be watched. On a kernel that does not check how
+// not known to be called, and that ftrace lists: those to be watched. On a kernel that does not check how
 // functions are called, these are all.
-func (c *Callees) pointedFunctions() []uint64 {
+func (c *Callees) pointedFunctions(listed func(addr uint64) bool) []uint64 {
 	pointed := c.calls.Pointed(c.session.kernel.Arch.LandingPad)
 	if len(pointed) == 0 {
 		pointed = c.calls.Pointed(func([]byte) bool { return true })
 	}
 	c.pointed, c.unwatched = c.pointed[:0], 0
 	for _, addr := range pointed {
-		if c.known[addr] || !c.patchable(addr) {
+		if c.known[addr] || !listed(addr) || !c.patchable(addr) {
 			continue
 		}
 		if name := c.name(addr); c.denied[name] != "" || isEnd(name) || isStaticCall(name) || !c.selection.Wants(name) {

@@ -66,11 +66,9 @@ func (s *Session) Extend(targets []*plan.Target) error {
 }
 
 // ExtendMass does the same if the kernel has a way of attaching to many functions at
-// once, and tells whether it has. What this does not take is left out.
+// once, and tells whether it has. What this does not take is left out. It goes before
+// anybody asks for Targets.
 func (s *Session) ExtendMass(targets []*plan.Target) (bool, error) {
-	if len(targets) == 0 {
-		return s.kernel.FprobeOnGraph() || s.kernel.FprobeAlone(), nil
-	}
 	first := len(s.targets)
 	var left []int
 	if err := s.extend(targets, s.ways(), func(indices []int) error {
@@ -80,13 +78,56 @@ func (s *Session) ExtendMass(targets []*plan.Target) (bool, error) {
 		return false, err
 	}
 	if len(left) == min(len(targets), maxExtra) {
-		s.targets, s.shapes = s.targets[:first], s.shapes[:first]
-		return false, nil
+		has, err := s.hasMass()
+		if err != nil {
+			return false, err
+		}
+		if !has {
+			s.targets, s.shapes = s.targets[:first], s.shapes[:first]
+			return false, nil
+		}
 	}
-	for _, i := range left {
+	return true, s.leaveOut(left)
+}
+
+// extendMass does so where the kernel is known to have such a way.
+func (s *Session) extendMass(targets []*plan.Target) error {
+	return s.extend(targets, s.ways(), s.leaveOut)
+}
+
+func (s *Session) leaveOut(indices []int) error {
+	for _, i := range indices {
 		s.refuse(s.targets[i], "no way of attaching to many functions takes it")
 	}
-	return true, nil
+	return nil
+}
+
+// hasMass tries a way of attaching to many functions on a root, for a moment.
+func (s *Session) hasMass() (bool, error) {
+	if len(s.massProgs) > 0 {
+		return true, nil
+	}
+	for _, w := range s.ways() {
+		if s.opts.Backend != "" && s.opts.Backend != w.name {
+			continue
+		}
+		for i, t := range s.targets {
+			if !t.Root || t.Addr == 0 || !w.takes(t) || !takesMany(t) {
+				continue
+			}
+			m := newMass(s, w, []int{i}, nil)
+			err := m.load(s.build)
+			if err == nil {
+				err = m.attachSome(&m.groups[0], []int{i})
+			}
+			m.close()
+			clear(s.massProgs)
+			if err == nil || !isUnsupported(err) {
+				return err == nil, err
+			}
+		}
+	}
+	return false, nil
 }
 
 // extend adds targets; each gets those that none of the ways of attaching to many

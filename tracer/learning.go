@@ -102,10 +102,7 @@ func NewLearning(s *Session, c *Callees, isMass bool) *Learning {
 	}
 	attach := s.Extend
 	if isMass {
-		attach = func(targets []*plan.Target) error {
-			_, err := s.ExtendMass(targets)
-			return err
-		}
+		attach = s.extendMass
 	}
 	return &Learning{callees: c, open: open, attach: attach, now: time.Now, isMass: isMass}
 }
@@ -192,7 +189,7 @@ func (l *Learning) Poll() (targets []*plan.Target, err error) {
 	}
 	still := l.now().Sub(l.lastNews)
 	switch {
-	case l.news > 0 && (l.isLate() || still >= learningBatch && (l.isMass || l.quiet > 0)):
+	case l.news > 0 && (l.isLate() || still >= learningQuietTime || still >= learningBatch && (l.isMass || l.quiet > 0)):
 		l.extend()
 	case l.isLate(), l.news == 0 && l.quiet >= learningQuiet && still >= learningQuietTime:
 		l.end()

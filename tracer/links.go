@@ -83,7 +83,7 @@ func (l *links) load(o build.Options) error {
 		switch {
 		case err == nil:
 			l.targets[i] = linked{target: t, progs: progs}
-		case isRefusal(err):
+		case isRefusal(err) || l.session.traced[t] != nil: // nobody asked for a BPF program by name
 			l.refuse(i, err)
 		default:
 			return explain(fmt.Errorf("load programs of %s: %w", t.Func, err))
@@ -185,7 +185,7 @@ func (l *links) attach(keep map[*plan.Target]bool) (leftOver []int, next []way, 
 					leftOver = append(leftOver, i)
 					break
 				}
-				if !isRefusal(err) {
+				if !isRefusal(err) && l.session.traced[linked.target] == nil {
 					return nil, nil, explain(fmt.Errorf("attach to %s: %w", linked.target.Func, err))
 				}
 				l.refuse(i, err)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
 	"strconv"
 
 	"github.com/cilium/ebpf"
@@ -72,19 +71,21 @@ type pointedWatcher struct {
 }
 
 func newPointedWatcher(s *Session, c *Callees) (*pointedWatcher, error) {
-	w := &pointedWatcher{}
-	var err error
-	if w.prog, err = s.loadProgram(bpfsys.Program{
+	prog, err := s.loadProgram(bpfsys.Program{
 		Name: bpf.ProgSeen, Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceKprobeMulti,
-	}, s.build.SeenConstants()); err != nil {
+	}, s.build.SeenConstants())
+	if err != nil {
 		return nil, explain(fmt.Errorf("load program %s: %w", bpf.ProgSeen, err))
 	}
-	addrs := c.pointedFunctions()
-	if listed, err := patchableAddrs(); err == nil {
-		// What is listed is behind the instruction that indirect calls land on.
-		addrs = slices.DeleteFunc(addrs, func(addr uint64) bool { return !listed[addr] && !listed[addr+landingPad] })
-		c.pointed = addrs
+	w := &pointedWatcher{prog: prog}
+	listed, err := patchableAddrs()
+	if err != nil {
+		listed = nil // attaching tells
 	}
+	addrs := c.pointedFunctions(func(addr uint64) bool {
+		// What is listed is behind the instruction that indirect calls land on.
+		return listed == nil || listed[addr] || listed[addr+landingPad]
+	})
 	numbers := make([]uint64, len(addrs))
 	for i := range numbers {
 		numbers[i] = uint64(i)
@@ -102,7 +103,7 @@ func newPointedWatcher(s *Session, c *Callees) (*pointedWatcher, error) {
 		left:   tooMany,
 	}
 	err = attaching.run(0, len(addrs))
-	if err == nil && len(w.links) == 0 {
+	if err == nil && len(addrs) > 0 && len(w.links) == 0 {
 		err = errors.New("the kernel refuses it")
 	}
 	if err != nil {

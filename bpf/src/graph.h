@@ -9,8 +9,8 @@
  * in it have lower ones, and a call whose key is below that of a new one has
  * returned, whether its exit was seen or not.
  *
- * Only code that runs as a task touches its tree, so a flag is enough to keep
- * what interrupts a program of ours away from it.
+ * Only code that runs as a task touches its tree, or after its end, so a flag is
+ * enough to keep what interrupts a program of ours away from it.
  */
 #ifndef FGTRACE_GRAPH_H
 #define FGTRACE_GRAPH_H
@@ -78,7 +78,11 @@ INLINE u32 claim_tree(u64 task)
 INLINE void release_tree(u32 at)
 {
 	at &= TREE_BUCKETS * TREE_WAYS - 1;
-	tasks[at] = 0;
+	/* What was written to the tree comes before; amd64 needs no barrier for that. */
+	if (CONFIG(CONFIG_TASK))
+		__sync_lock_test_and_set(&tasks[at], 0);
+	else
+		tasks[at] = 0;
 	__sync_fetch_and_add(&claims[at], -1);
 }
 
@@ -244,11 +248,10 @@ INLINE struct tree *tree_at(u32 at)
 	return bpf_map_lookup_elem(&trees, &at);
 }
 
-/* Whether a call is none of any tree; finds its tree. */
-INLINE bool turned_away(struct site *site)
+/* Whether a call is none of any tree. */
+INLINE bool turned_away(void)
 {
-	site->tree = find_tree(bpf_get_current_task());
-	return !CONFIG(CONFIG_ROOT) && site->tree == NO_TREE;
+	return !CONFIG(CONFIG_ROOT) && find_tree(bpf_get_current_task()) == NO_TREE;
 }
 
 /*
@@ -259,7 +262,8 @@ INLINE u64 enter_node(struct site *site)
 {
 	u64 task = bpf_get_current_task();
 	u64 pid_tgid, depth, key, index;
-	u32 at = site->tree;
+	/* Not the one that was found before: an interrupt may have given it back. */
+	u32 at = find_tree(task);
 	struct tree *tree;
 	struct node *n;
 	u64 id = 0;

@@ -99,7 +99,6 @@ struct site {
 	u32 target;
 	u32 words;   /* the target's argument words, where the program has several targets */
 	u32 strings; /* bit i: word i is a char pointer to be read; in graphs */
-	u32 tree;    /* of the task, in graphs; NO_TREE */
 };
 
 /* What an attach cookie tells of a target. */
@@ -541,7 +540,7 @@ int on_entry(void *ctx)
 
 	if (!control.gate)
 		return 0;
-	if (CONFIG(CONFIG_GRAPH) && turned_away(&site))
+	if (CONFIG(CONFIG_GRAPH) && turned_away())
 		return 0;
 	GUARDED(&site, {
 		if (CONFIG_AGAIN(CONFIG_GRAPH))
@@ -590,7 +589,7 @@ int on_session(void *ctx)
 				node_left(&site, id);
 			return 0;
 		}
-		if (turned_away(&site))
+		if (turned_away())
 			return 0;
 		set_target(&site, bpf_get_attach_cookie(ctx));
 		id = node_entered(&site);
@@ -638,7 +637,7 @@ int on_probe(void *ctx)
 				node_left(&site, id);
 			return 0;
 		}
-		if (turned_away(&site))
+		if (turned_away())
 			return 1;
 		set_target(&site, bpf_get_attach_cookie(ctx));
 		site.stack = CTX_WORD(ctx, CONFIG_REGS_SP);
@@ -668,7 +667,7 @@ int on_kprobe(void *ctx)
 {
 	struct site site = SITE(PROBE, ctx, 0);
 
-	if (!control.gate || turned_away(&site))
+	if (!control.gate || turned_away())
 		return 0;
 	site.stack = CTX_WORD(ctx, CONFIG_REGS_SP);
 	site.frame = site.stack;

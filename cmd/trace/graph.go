@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"fgtrace/internal/kallsyms"
 	"fgtrace/tracer"
 	"fgtrace/tracer/calls"
 	"fgtrace/tracer/event"
@@ -16,15 +17,16 @@ import (
 
 // graph is what -g adds to a trace: the functions below the roots.
 type graph struct {
-	options  *options
-	session  *tracer.Session
-	callees  *tracer.Callees
-	learning *tracer.Learning
-	isMass   bool        // the kernel attaches to many functions at once
-	programs []plan.Skip // BPF programs that can't be traced
-	started  time.Time
-	stderr   io.Writer
-	told     int // functions that were spoken of
+	options    *options
+	session    *tracer.Session
+	callees    *tracer.Callees
+	learning   *tracer.Learning
+	isMass     bool        // the kernel attaches to many functions at once
+	programs   []plan.Skip // BPF programs that can't be traced
+	candidates int         // functions to be learned, as far as code tells
+	started    time.Time
+	stderr     io.Writer
+	told       int // functions that were spoken of
 }
 
 // graphOptions returns what -g asks for; nil without.
@@ -75,10 +77,14 @@ func newGraph(o *options, session *tracer.Session, symbols *tracer.Symbols, stde
 			return nil, err
 		}
 	default:
-		fmt.Fprintf(stderr, "trace: this kernel attaches to functions one by one: of %d that may be called, those that are called are added while it runs; --no-learn attaches to all first\n", len(targets))
+		if g.candidates = len(targets); g.candidates > 0 {
+			fmt.Fprintf(stderr, "trace: functions are attached to one by one here: of %d that may be called, those that are called are added while it runs; --no-learn attaches to all first\n", g.candidates)
+		}
 		callees.OnlySeen()
 	}
-	g.programs, err = session.ExtendPrograms(o.selection())
+	if !o.noPrograms {
+		g.programs, err = session.ExtendPrograms(o.selection())
+	}
 	return g, err
 }
 
@@ -131,7 +137,7 @@ func (g *graph) close() error {
 		fmt.Fprintf(g.stderr, "trace: what is called through pointers is missing, but for tables of them: %v\n", learnErr)
 	case learnErr != nil:
 		fmt.Fprintf(g.stderr, "trace: what the roots call is missing; --no-learn traces what their code tells: %v\n", learnErr)
-	case !g.isMass && !g.options.noLearn && functions == 0:
+	case g.candidates > 0 && functions == 0:
 		fmt.Fprintln(g.stderr, "trace: what the roots call was not learned in this time; --no-learn traces what their code tells")
 	}
 	if n := g.callees.Unwatched(); n > 0 {
@@ -152,12 +158,21 @@ func shapes(targets []*plan.Target) []event.Shape {
 // reportSkipped says what may be called and can't be traced.
 func (g *graph) reportSkipped(p *plan.Plan) {
 	skipped := g.skipped(p)
-	switch {
-	case len(skipped) == 0:
-	case g.options.verbose:
+	if g.options.verbose {
 		reportSkipped(g.stderr, skipped)
-	default:
-		fmt.Fprintf(g.stderr, "trace: %d functions that may be called can't be traced; -v names them, and what they call is shown\n", len(skipped))
+		return
+	}
+	programs := 0
+	for _, s := range skipped {
+		if s.Module == kallsyms.ModuleBPF {
+			programs++
+		}
+	}
+	if n := len(skipped) - programs; n > 0 {
+		fmt.Fprintf(g.stderr, "trace: %d functions that may be called can't be traced; -v names them, and what they call is shown\n", n)
+	}
+	if programs > 0 {
+		fmt.Fprintf(g.stderr, "trace: %d BPF programs are not shown if they run; -v names them\n", programs)
 	}
 }
 

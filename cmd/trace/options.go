@@ -38,6 +38,7 @@ type options struct {
 	graphSummary bool
 	noIRQs       bool
 	noLearn      bool
+	noPrograms   bool
 
 	graphIncludes, graphExcludes, graphExtras []spec.Target
 
@@ -105,6 +106,7 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 	f.BoolVar(&o.graphSummary, "fgraph-summary", false, "with -g: print a summary in place of the calls")
 	f.BoolVar(&o.noIRQs, "no-irqs", false, "with -g: leave out what hardware interrupts call")
 	f.BoolVar(&o.noLearn, "no-learn", false, "with -g: don't watch the kernel for a moment for what is called through pointers")
+	f.BoolVar(&o.noPrograms, "no-programs", false, "with -g: don't show the BPF programs that run inside")
 	f.StringVarP(&o.output, "output", "o", "", "write the events to `FILE`")
 	f.StringVar(&o.format, "format", "text", "output format: text or json; with -g also perfetto or folded")
 	f.BoolVar(&o.json, "json", false, "short for --format json")
@@ -225,6 +227,7 @@ func (o *options) graphOnly() string {
 		{"fgraph-max-depth", o.depthGiven}, {"fgraph-include", len(o.graphInclude) > 0},
 		{"fgraph-exclude", len(o.graphExclude) > 0}, {"fgraph-extra", len(o.graphExtra) > 0},
 		{"fgraph-proto", o.graphProto}, {"fgraph-summary", o.graphSummary}, {"no-irqs", o.noIRQs}, {"no-learn", o.noLearn},
+		{"no-programs", o.noPrograms},
 	} {
 		if option.given {
 			return option.name

@@ -320,12 +320,12 @@ func (t *tracing) finish(p *plan.Plan) error {
 	}
 	// A program that passed the gate may still be writing.
 	time.Sleep(tracer.PollInterval)
-	losses, sharedMisses, err := t.session.Losses()
-	if err != nil {
-		return errors.Join(append(errs, err)...)
-	}
+	losses, sharedMisses, uncounted := t.session.Losses()
 	if !t.full {
 		errs = append(errs, t.drain())
+	}
+	if uncounted != nil {
+		return errors.Join(append(errs, uncounted)...)
 	}
 	if t.graph != nil && !t.full {
 		errs = append(errs, t.graph.running(t.flow))
@@ -333,9 +333,10 @@ func (t *tracing) finish(p *plan.Plan) error {
 	end := t.end(losses, sharedMisses)
 	end.Skipped = p.Skipped
 	if t.graph != nil {
-		end.Skipped = append(end.Skipped, t.graph.skipped(p)...)
-		end.LostOpens, err = t.session.LostOpens()
+		lost, err := t.session.LostOpens()
 		errs = append(errs, err)
+		end.LostOpens = lost
+		end.Skipped = append(end.Skipped, t.graph.skipped(p)...)
 	}
 	t.flow.Finish(end)
 	errs = append(errs, t.out.write(t.flow.Take()))
@@ -345,8 +346,7 @@ func (t *tracing) finish(p *plan.Plan) error {
 	if n > 0 {
 		fmt.Fprintf(t.stderr, "trace: %d processes of the command could not be followed: the set is full\n", n)
 	}
-	err = errors.Join(errs...)
-	if errors.Is(err, unix.EPIPE) {
+	if err = errors.Join(errs...); errors.Is(err, unix.EPIPE) {
 		return nil
 	}
 	return err

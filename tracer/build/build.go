@@ -217,7 +217,10 @@ func (o Options) SeenConstants() Constants {
 // FreeConstants returns the constants of the program that ends the calls of tasks
 // that are gone.
 func (o Options) FreeConstants() Constants {
-	c := Constants{}
+	all := *o.Graph
+	all.MaxWords = wire.MaxWords // whatever functions are found later
+	o.Graph = &all
+	c := Constants{wire.ConfigTask: flag(o.ReadTask)}
 	o.nodeConstants(c, 0)
 	return c
 }

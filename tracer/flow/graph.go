@@ -57,6 +57,10 @@ func (f *Flow) Running(raw []byte, now uint64) {
 		f.undecoded[len(f.targets)]++
 		return
 	}
+	f.running++
+	if f.Full() {
+		return
+	}
 	e := &f.event
 	e.Call = f.nodes.Running(p, now)
 	e.Target, e.Kind = f.targets[e.Call.Target], render.Leaf
@@ -65,7 +69,6 @@ func (f *Flow) Running(raw []byte, now uint64) {
 	}
 	f.out = f.renderer.AppendEvent(f.out, e)
 	f.events++
-	f.running++
 }
 
 // Grow takes further targets of a function graph, whose indices come behind
