@@ -150,7 +150,7 @@ func TestGuestDispatcher(t *testing.T) {
 	for _, args := range [][]string{
 		{"-k", "bpf_dispatcher_xdp_func"},
 		{"-k", "bpf_dispatcher_*"},
-		{"-k", "icmp_rcv", "-g", "--fgraph-max-depth", "1"},
+		{"-k", "icmp_rcv", "-g", "--fgraph-max-depth", "1", "--fgraph-include", "icmp_*"},
 	} {
 		if res := run(t, append(args, "--", "sleep", "1")...); res.Status > 1 && !strings.Contains(res.Stderr, "no kernel function") {
 			t.Errorf("%v: status %d\n%s", args, res.Status, tail(res.Stderr))
