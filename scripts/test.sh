@@ -39,4 +39,4 @@ begin 'guests of the lab'
 (cd lab && TRACE_VM_TESTS=6.12 "$go" test -run '^TestRun' -count 1 -timeout 10m)
 
 begin 'kernel matrix'
-(cd matrix && TRACE_VM_TESTS=1 "$go" test -run '^TestKernels$' -count 1 -timeout 40m)
+(cd matrix && TRACE_VM_TESTS=1 "$go" test -run '^TestKernels$' -count 1 -timeout 70m)
