@@ -3,6 +3,7 @@ package matrix
 import (
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -68,47 +69,49 @@ func compareGraph(t *testing.T, w graphWork, j *judge) {
 	trace := startTrace(t, args...)
 	r := startRounds(t, w)
 	began, limit := time.Now(), learning()
-	var shown graphReader
+	shown := graphReader{keep: judgedRounds * w.kinds}
+	if !w.any {
+		shown.tid = r.tid
+	}
 	var v verdict
 	for over := false; !over; {
 		r.more(t, judgedRounds)
 		over = time.Since(began) > limit
-		calls, err := shown.more(trace.printed())
-		if err != nil {
+		if err := shown.more(trace.stdout.take()); err != nil {
 			t.Fatal(err)
 		}
-		if !w.any {
-			calls = slices.DeleteFunc(calls, func(n shownCall) bool { return n.tid != r.tid })
-		}
-		if len(calls)%w.kinds != 0 || len(calls) < judgedRounds*w.kinds {
+		if shown.count%w.kinds != 0 || len(shown.roots) < shown.keep {
 			continue // the last round is not all there yet
 		}
-		v = j.of(nodesOf(calls[len(calls)-judgedRounds*w.kinds:]))
+		v = j.of(nodesOf(shown.roots))
 		over = over || v.perfect()
 	}
 	took := time.Since(began)
 	made := int(r.made.Load())
 	r.end()
-	o := trace.stop()
-	if err := v.err(); err != nil {
-		t.Errorf("%s, after %d rounds in %v: %v; %+v", w.root, made, took, err, o.End)
-	}
-	if _, err := shown.more(trace.printed()); err != nil {
+	if err := trace.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
+	}
+	res := trace.wait()
+	if err := shown.more(trace.stdout.take()); err != nil {
+		t.Fatal(err)
+	}
+	if res.Status != 0 || shown.end == nil {
+		t.Fatalf("status %d, its end is %+v\n%s", res.Status, shown.end, tail(res.Stderr))
+	}
+	if err := v.err(); err != nil {
+		t.Errorf("%s, after %d rounds in %v: %v; %+v", w.root, made, took, err, *shown.end)
 	}
 	if len(shown.faults) > 0 {
 		t.Errorf("calls that can't be where they are shown:%s", list(shown.faults))
 	}
-	if roots := len(shown.roots); roots < made*w.kinds {
-		t.Errorf("%d calls of %s, want %d; %+v", roots, w.root, made*w.kinds, o.End)
+	if shown.all < made*w.kinds {
+		t.Errorf("%d calls of %s, want %d; %+v", shown.all, w.root, made*w.kinds, *shown.end)
+	}
+	if shown.events != shown.end.Events {
+		t.Errorf("end counts %d events of %d", shown.end.Events, shown.events)
 	}
 	t.Logf("%s: %d of %d calls after %d rounds in %v", w.root, v.found, v.want, made, took.Round(time.Millisecond))
-}
-
-// printed is what a trace has printed so far, in whole lines.
-func (r *running) printed() string {
-	text := r.stdout.String()
-	return text[:strings.LastIndexByte(text, '\n')+1]
 }
 
 // shownCall is a root of the graph that a trace shows.
@@ -127,11 +130,20 @@ func nodesOf(calls []shownCall) []*node {
 
 // graphReader reads graphs as they are printed: children before their parents.
 type graphReader struct {
-	read     int                   // bytes
+	tid      int                   // of the roots that are wanted; 0: all
+	keep     int                   // how many of them, the last ones
 	children map[uint64][]graphRow // by parent, that is not there yet
 	roots    []shownCall
 	faults   map[string]int // calls that can't be where they are shown, with an example
+
+	count, all int    // roots so far: those that were wanted, and all
+	events     uint64 // nodes
+	end        *end
 }
+
+// strictly is how many nodes are held to the contract in all that JSON has: it takes
+// an emulated guest a millisecond each.
+const strictly = 1000
 
 // graphRow is a node of the JSON output.
 type graphRow struct {
@@ -150,22 +162,39 @@ type graphRow struct {
 	node *node
 }
 
-// more reads what has come since, and returns all roots, in order.
-func (g *graphReader) more(text string) ([]shownCall, error) {
-	for line := range strings.Lines(text[g.read:]) {
-		g.read += len(line)
-		var r graphRow
-		if err := json.Unmarshal([]byte(line), &r); err != nil {
-			return nil, fmt.Errorf("read graph: %w: %s", err, line)
-		}
-		if r.Event != "call" {
-			continue
-		}
-		if err := g.add(r); err != nil {
-			return nil, fmt.Errorf("read graph: %w: %s", err, line)
+// more reads further lines.
+func (g *graphReader) more(text string) error {
+	for line := range strings.Lines(text) {
+		if err := g.line(line); err != nil {
+			return fmt.Errorf("read graph: %w: %s", err, line)
 		}
 	}
-	return slices.Clone(g.roots), nil
+	return nil
+}
+
+func (g *graphReader) line(line string) error {
+	var r graphRow
+	if err := json.Unmarshal([]byte(line), &r); err != nil {
+		return err
+	}
+	switch r.Event {
+	case "start":
+		return nil
+	case "end":
+		g.end = &end{}
+		return parseLine(line, g.end, nil, "end", endKeys)
+	}
+	g.events++
+	if g.events <= strictly {
+		e := event{}
+		if err := parseLine(line, &e, &e.keys, "call", eventKeys); err != nil {
+			return err
+		}
+		if err := e.check(""); err != nil {
+			return err
+		}
+	}
+	return g.add(r)
 }
 
 func (g *graphReader) add(r graphRow) error {
@@ -194,7 +223,15 @@ func (g *graphReader) add(r graphRow) error {
 	if r.Depth != 0 {
 		return fmt.Errorf("a root has the depth %d", r.Depth)
 	}
+	g.all++
+	if g.tid != 0 && g.tid != r.TID {
+		return nil
+	}
+	g.count++
 	g.roots = append(g.roots, shownCall{r.node, r.TID})
+	if g.keep > 0 && len(g.roots) > g.keep {
+		g.roots = slices.Delete(g.roots, 0, 1)
+	}
 	return nil
 }
 
@@ -217,36 +254,52 @@ func (r graphRow) refuses(c graphRow) string {
 }
 
 func TestGraphReader(t *testing.T) {
-	const rows = `{"event":"start"}
-{"event":"call","id":3,"parent":2,"depth":2,"func":"c","context":"softirq","tid":7,"time_ns":14,"duration_ns":1}
-{"event":"call","id":5,"parent":4,"depth":2,"func":"tick","context":"hardirq","tid":7,"time_ns":25,"duration_ns":1}
-{"event":"call","id":2,"parent":1,"depth":1,"func":"b","context":"softirq","tid":7,"time_ns":12,"duration_ns":5}
-{"event":"call","id":4,"parent":1,"depth":1,"func":"d","context":"softirq","tid":7,"time_ns":20,"duration_ns":9}
-{"event":"call","id":1,"parent":0,"depth":0,"func":"a","context":"softirq","tid":7,"time_ns":10,"duration_ns":20}
-`
+	node := func(text string) string {
+		return `{"event":"call","module":"vmlinux","args":[],"retval":{"type":"int","value":0},"cpu":0,"pid":7,"tid":7,"comm":"c","own_ns":0,` + text + "}\n"
+	}
+	rows := `{"event":"start"}` + "\n" +
+		node(`"id":3,"parent":2,"depth":2,"func":"c","context":"softirq","time_ns":14,"duration_ns":1`) +
+		node(`"id":5,"parent":4,"depth":2,"func":"tick","context":"hardirq","time_ns":25,"duration_ns":1`) +
+		node(`"id":2,"parent":1,"depth":1,"func":"b","context":"softirq","time_ns":12,"duration_ns":5`) +
+		node(`"id":4,"parent":1,"depth":1,"func":"d","context":"softirq","time_ns":20,"duration_ns":9`) +
+		node(`"id":1,"parent":0,"depth":0,"func":"a","context":"softirq","time_ns":10,"duration_ns":20`)
 	var g graphReader
-	half := strings.Index(rows, "\n{\"event\":\"call\",\"id\":2") + 1
-	if calls, err := g.more(rows[:half]); err != nil || len(calls) != 0 {
-		t.Fatalf("%v, %v", calls, err)
+	half := strings.Index(rows, `"id":2`)
+	half = strings.LastIndex(rows[:half], "\n") + 1
+	if err := g.more(rows[:half]); err != nil || len(g.roots) != 0 {
+		t.Fatalf("%v, %v", g.roots, err)
 	}
-	calls, err := g.more(rows)
-	if err != nil || len(g.faults) != 0 || len(calls) != 1 || calls[0].tid != 7 || spell(calls[0].node) != "a(b(c) d)" {
-		t.Fatalf("%v, %v", calls, err)
+	err := g.more(rows[half:])
+	if err != nil || len(g.faults) != 0 || len(g.roots) != 1 || g.roots[0].tid != 7 || spell(g.roots[0].node) != "a(b(c) d)" {
+		t.Fatalf("%v, %v", g.roots, err)
 	}
-	if a := calls[0].node; a.interrupted || !a.Children[1].interrupted {
+	if a := g.roots[0].node; a.interrupted || !a.Children[1].interrupted {
 		t.Error("what was interrupted is not marked")
 	}
+	if err := g.more(goodEnd); err != nil || g.end == nil || g.events != 5 || g.count != 1 {
+		t.Errorf("%v: end %v, %d events, %d roots", err, g.end, g.events, g.count)
+	}
+	few := graphReader{keep: 2, tid: 7}
+	for range 3 {
+		if err := few.more(rows); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := few.more(strings.ReplaceAll(rows, `"tid":7`, `"tid":8`)); err != nil || len(few.roots) != 2 || few.count != 3 || few.all != 4 {
+		t.Errorf("%v: %d roots kept, %d wanted, %d in all", err, len(few.roots), few.count, few.all)
+	}
 	for name, bad := range map[string][2]string{
-		"late":   {`"time_ns":14`, `"time_ns":17`},
-		"after":  {`"time_ns":14`, `"time_ns":18`},
-		"early":  {`"time_ns":14`, `"time_ns":11`},
-		"depth":  {`"depth":2`, `"depth":3`},
-		"thread": {`"tid":7`, `"tid":8`},
-		"root":   {`"depth":0`, `"depth":1`},
-		"text":   {`"id":3`, `"id":"3"`},
+		"late":     {`"time_ns":14`, `"time_ns":17`},
+		"after":    {`"time_ns":14`, `"time_ns":18`},
+		"early":    {`"time_ns":14`, `"time_ns":11`},
+		"depth":    {`"depth":2`, `"depth":3`},
+		"thread":   {`"tid":7`, `"tid":8`},
+		"root":     {`"depth":0`, `"depth":1`},
+		"text":     {`"id":3`, `"id":"3"`},
+		"contract": {`"cpu":0`, `"cpus":0`},
 	} {
 		var g graphReader
-		if _, err := g.more(strings.Replace(rows, bad[0], bad[1], 1)); err == nil && len(g.faults) == 0 {
+		if err := g.more(strings.Replace(rows, bad[0], bad[1], 1)); err == nil && len(g.faults) == 0 {
 			t.Errorf("%s: no error", name)
 		}
 	}

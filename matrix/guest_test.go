@@ -79,6 +79,14 @@ func (b *lineBuffer) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// take returns the whole lines that came since it was called last, and forgets them:
+// hundreds of megabytes come of a graph.
+func (b *lineBuffer) take() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return string(b.buf.Next(bytes.LastIndexByte(b.buf.Bytes(), '\n') + 1))
+}
+
 func (b *lineBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
