@@ -16,7 +16,7 @@ import (
 // one by one all others are, and hundreds take a while in an emulated guest.
 func learning() time.Duration {
 	if backends()["kprobe.session"] {
-		return 75 * time.Second
+		return 150 * time.Second
 	}
 	return 4 * time.Minute
 }
