@@ -11,15 +11,10 @@ import (
 	"time"
 )
 
-// learning is the longest time in which a graph becomes whole: functions that are
-// reached by pointers are found as they are called. On kernels that attach to them
-// one by one all others are, and hundreds take a while in an emulated guest.
-func learning() time.Duration {
-	if backends()["kprobe.session"] {
-		return 150 * time.Second
-	}
-	return 4 * time.Minute
-}
+// learning is the longest time in which a graph becomes whole. Functions that are
+// reached by pointers are found as they are called, and on kernels that attach to them
+// one by one all others are: both take an emulated guest long.
+const learning = 4 * time.Minute
 
 // TestGuestGraph judges the graphs of functions by those of the kernel's own
 // function_graph tracer. What is on the deny list need not be there.
@@ -68,7 +63,7 @@ func compareGraph(t *testing.T, w graphWork, j *judge) {
 	}
 	trace := startTrace(t, args...)
 	r := startRounds(t, w)
-	began, limit := time.Now(), learning()
+	began := time.Now()
 	shown := graphReader{keep: judgedRounds * w.kinds}
 	if !w.any {
 		shown.tid = r.tid
@@ -76,7 +71,7 @@ func compareGraph(t *testing.T, w graphWork, j *judge) {
 	var v verdict
 	for over := false; !over; {
 		r.more(t, judgedRounds)
-		over = time.Since(began) > limit
+		over = time.Since(began) > learning
 		if err := shown.more(trace.stdout.take()); err != nil {
 			t.Fatal(err)
 		}

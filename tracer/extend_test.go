@@ -55,6 +55,15 @@ func TestGuestExtend(t *testing.T) {
 	if has, err := s.hasMass(); has != isMass || err != nil {
 		t.Errorf("attached to many: %v, tried: %v, %v", isMass, has, err)
 	}
+	many := 0
+	for _, a := range s.Attached() {
+		if a.Backend != "fentry and fexit links" {
+			many++
+		}
+	}
+	if isMass != (many > 0) {
+		t.Errorf("attached to many: %v, but %d were", isMass, many)
+	}
 	before := len(s.Targets())
 	if want := 1 + len(targets); isMass && before != want || !isMass && before != 1 {
 		t.Fatalf("%d targets, want %d, or 1 without", before, want)

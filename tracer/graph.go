@@ -3,6 +3,7 @@ package tracer
 import (
 	"encoding/binary"
 	"fmt"
+	"maps"
 	"slices"
 	"unsafe"
 
@@ -104,9 +105,13 @@ func (s *Session) leaveOut(indices []int) error {
 
 // hasMass tries a way of attaching to many functions on a root, for a moment.
 func (s *Session) hasMass() (bool, error) {
-	if len(s.massProgs) > 0 {
-		return true, nil
+	for _, b := range s.backends {
+		if m, ok := b.(*mass); ok && len(m.attached()) > 0 {
+			return true, nil
+		}
 	}
+	have := maps.Clone(s.massProgs)
+	defer func() { s.massProgs = have }()
 	for _, w := range s.ways() {
 		if s.opts.Backend != "" && s.opts.Backend != w.name {
 			continue
@@ -121,7 +126,6 @@ func (s *Session) hasMass() (bool, error) {
 				err = m.attachSome(&m.groups[0], []int{i})
 			}
 			m.close()
-			clear(s.massProgs)
 			if err == nil || !isUnsupported(err) {
 				return err == nil, err
 			}

@@ -84,7 +84,8 @@ const (
 	// learningBatch is how long nothing is new before functions are attached.
 	learningBatch = 300 * time.Millisecond
 	// learningLimit bounds the time in which functions are watched that are not
-	// traced.
+	// traced, from when the first watcher is ready: that takes an emulated arm64 a
+	// minute, as it has 45,000 of them.
 	learningLimit = time.Minute
 	// learningRounds bounds how often that begins where it has to end before
 	// functions can be attached.
@@ -109,12 +110,8 @@ func NewLearning(s *Session, c *Callees, isMass bool) *Learning {
 
 // Begin begins to watch. It is over at once where the kernel can't.
 func (l *Learning) Begin() {
-	now := l.now()
-	if l.rounds == 0 {
-		l.begun = now
-	}
 	l.rounds++
-	l.state, l.lastNews, l.quiet = learningOpens, now, 0
+	l.state, l.lastNews, l.quiet = learningOpens, l.now(), 0
 	l.beside(func(out chan<- work) {
 		watcher, err := l.open()
 		out <- work{done: true, watcher: watcher, err: err}
@@ -240,6 +237,9 @@ func (l *Learning) finish(w work) error {
 		}
 		l.watcher, l.state = w.watcher, learningOn
 		l.lastNews = l.now()
+		if l.rounds == 1 {
+			l.begun = l.lastNews
+		}
 		for _, e := range l.early {
 			l.Seen(e.number, e.depth)
 		}
