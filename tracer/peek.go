@@ -50,7 +50,7 @@ func (s *Session) patchableAt(addr uint64) bool {
 // trampolines are called, a jump there is none of ftrace's: see isDispatcher.
 func (s *Session) patchableCode(code []byte) bool {
 	a := s.kernel.Arch
-	return a.Patchable(code) && (s.kernel.JmpMode() || !a.Jumps(code))
+	return a.Patchable(code) && (!a.Jumps(code) || s.kernel.JmpMode()) // which takes a look at all of BTF
 }
 
 // isDispatcher tells the functions through which the kernel calls BPF programs. Up to

@@ -287,9 +287,14 @@ INLINE void read_words(u64 *words, const struct site *site)
 	case TRAMPOLINE_MULTI: {
 		u64 count = site->words;
 
-		/* The group has no such target; the verifier can't know. */
+		/*
+		 * The group has no such target; the verifier can't know. What it is told
+		 * has to be of the register that is then used.
+		 */
+		asm volatile("" : "+r"(count));
 		if (count > CONFIG(CONFIG_WORDS))
 			return;
+		asm volatile("" : "+r"(count));
 		bpf_probe_read_kernel(words, count * 8, ctx);
 		return;
 	}
@@ -303,8 +308,10 @@ INLINE void read_words(u64 *words, const struct site *site)
 			u64 count = site->words - CONFIG(CONFIG_REGS);
 
 			/* Few have arguments on the stack. */
+			asm volatile("" : "+r"(count));
 			if (count > CONFIG(CONFIG_WORDS) - CONFIG(CONFIG_REGS))
 				return;
+			asm volatile("" : "+r"(count));
 			bpf_probe_read_kernel(words + CONFIG(CONFIG_REGS), count * 8,
 					      (void *)site->stack + CONFIG(CONFIG_STACK_ARGS));
 		}
