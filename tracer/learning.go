@@ -20,7 +20,8 @@ type Learning struct {
 	isMass  bool
 	watcher watcher // nil: not watching
 	state   learningState
-	begun   time.Time
+	since   time.Time     // when watching began, or went on
+	watched time.Duration // before that
 	rounds  int
 
 	news      int // what was new since the last extension
@@ -84,8 +85,7 @@ const (
 	// learningBatch is how long nothing is new before functions are attached.
 	learningBatch = 300 * time.Millisecond
 	// learningLimit bounds the time in which functions are watched that are not
-	// traced, from when the first watcher is ready: that takes an emulated arm64 a
-	// minute, as it has 45,000 of them.
+	// traced.
 	learningLimit = time.Minute
 	// learningRounds bounds how often that begins where it has to end before
 	// functions can be attached.
@@ -111,7 +111,8 @@ func NewLearning(s *Session, c *Callees, isMass bool) *Learning {
 // Begin begins to watch. It is over at once where the kernel can't.
 func (l *Learning) Begin() {
 	l.rounds++
-	l.state, l.lastNews, l.quiet = learningOpens, l.now(), 0
+	l.turn(learningOpens)
+	l.lastNews, l.quiet = l.now(), 0
 	l.beside(func(out chan<- work) {
 		watcher, err := l.open()
 		out <- work{done: true, watcher: watcher, err: err}
@@ -194,7 +195,23 @@ func (l *Learning) Poll() (targets []*plan.Target, err error) {
 	return nil, nil
 }
 
-func (l *Learning) isLate() bool { return l.now().Sub(l.begun) > learningLimit }
+// isLate tells whether calls were watched for long enough. What it takes to get
+// ready, and to attach to what was found, does not count.
+func (l *Learning) isLate() bool {
+	watched := l.watched
+	if l.state == learningOn {
+		watched += l.now().Sub(l.since)
+	}
+	return watched > learningLimit
+}
+
+func (l *Learning) turn(state learningState) {
+	now := l.now()
+	if l.state == learningOn {
+		l.watched += now.Sub(l.since)
+	}
+	l.state, l.since = state, now
+}
 
 // extend attaches to what has become known. Where every function is watched that
 // is ten times slower than otherwise, so watching ends before.
@@ -202,7 +219,7 @@ func (l *Learning) extend() {
 	l.news = 0
 	l.callees.settle()
 	l.grown = make(chan struct{})
-	l.state = learningAdds
+	l.turn(learningAdds)
 	watching := l.watcher
 	if !l.isMass {
 		l.watcher = nil
@@ -232,14 +249,13 @@ func (l *Learning) finish(w work) error {
 	switch l.state {
 	case learningOpens:
 		if w.err != nil {
-			l.state, l.err = learningIsOver, w.err
+			l.turn(learningIsOver)
+			l.err = w.err
 			return nil
 		}
-		l.watcher, l.state = w.watcher, learningOn
+		l.watcher = w.watcher
+		l.turn(learningOn)
 		l.lastNews = l.now()
-		if l.rounds == 1 {
-			l.begun = l.lastNews
-		}
 		for _, e := range l.early {
 			l.Seen(e.number, e.depth)
 		}
@@ -248,7 +264,8 @@ func (l *Learning) finish(w work) error {
 		if w.err == nil {
 			l.functions += len(w.targets)
 		}
-		l.lastNews, l.state = l.now(), learningOn
+		l.turn(learningOn)
+		l.lastNews = l.now()
 		switch {
 		case l.watcher != nil && l.isLate():
 			l.end()
@@ -256,7 +273,7 @@ func (l *Learning) finish(w work) error {
 		case len(w.targets) > 0 && l.rounds < learningRounds && !l.isLate():
 			l.Begin()
 		default:
-			l.state = learningIsOver
+			l.turn(learningIsOver)
 		}
 	}
 	return w.err
@@ -264,7 +281,7 @@ func (l *Learning) finish(w work) error {
 
 // end stops watching.
 func (l *Learning) end() {
-	l.state = learningIsOver
+	l.turn(learningIsOver)
 	watching := l.watcher
 	l.watcher = nil
 	l.beside(func(out chan<- work) { out <- work{done: true, err: watching.close()} })
@@ -287,7 +304,7 @@ func (l *Learning) Close() error {
 		errs = append(errs, l.watcher.close())
 		l.watcher = nil
 	}
-	l.state = learningIsOver
+	l.turn(learningIsOver)
 	return errors.Join(errs...)
 }
 

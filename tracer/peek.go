@@ -46,6 +46,12 @@ func (s *Session) patchableAt(addr uint64) bool {
 	return s.peek(addr, code) == nil && s.patchableCode(code)
 }
 
+// jumpsAt tells whether a function begins with a jump that is none of ftrace's.
+func (s *Session) jumpsAt(addr uint64) bool {
+	code := make([]byte, s.kernel.Arch.PatchSpan+instructionBytes)
+	return s.peek(addr, code) == nil && s.kernel.Arch.Jumps(code) && !s.kernel.JmpMode()
+}
+
 // patchableCode tells the same by a function's first bytes. On kernels whose
 // trampolines are called, a jump there is none of ftrace's: see isDispatcher.
 func (s *Session) patchableCode(code []byte) bool {

@@ -29,7 +29,7 @@ type callWatcher struct {
 func newCallWatcher(c *Callees) (*callWatcher, error) {
 	// All functions are patched.
 	for _, addr := range c.symbols.dispatchers {
-		if !c.session.patchableAt(addr) {
+		if c.session.jumpsAt(addr) {
 			return nil, fmt.Errorf("an XDP program is attached, and this kernel's ftrace would break: %s is patched for it", c.name(addr))
 		}
 	}
