@@ -84,6 +84,10 @@ const (
 	learningQuietTime = 2 * time.Second
 	// learningBatch is how long nothing is new before functions are attached.
 	learningBatch = 300 * time.Millisecond
+	// learningStill is how long nothing is new before that is done although samples
+	// were lost of each call of a root: to begin anew costs seconds, and may be done
+	// but a few times.
+	learningStill = 10 * time.Second
 	// learningLimit bounds the time in which functions are watched that are not
 	// traced.
 	learningLimit = time.Minute
@@ -187,7 +191,7 @@ func (l *Learning) Poll() (targets []*plan.Target, err error) {
 	}
 	still := l.now().Sub(l.lastNews)
 	switch {
-	case l.news > 0 && (l.isLate() || still >= learningQuietTime || still >= learningBatch && (l.isMass || l.quiet > 0)):
+	case l.news > 0 && (l.isLate() || still >= learningStill || still >= learningBatch && (l.isMass || l.quiet > 0)):
 		l.extend()
 	case l.isLate(), l.news == 0 && l.quiet >= learningQuiet && still >= learningQuietTime:
 		l.end()
