@@ -251,7 +251,9 @@ func (m *matrix) boot(t *testing.T, g guestKernel) {
 		jobs = append(jobs, lab.Job{
 			Argv: []string{binary, "-test.v", "-test.run", cmpOr(os.Getenv(runEnv), guestTests),
 				"-test.count", strconv.Itoa(count), "-test.timeout", (timeout - time.Minute).String()},
-			Env:    []string{guestEnv + "=1", modulesEnv + "=" + strings.Join(g.modules, ",")},
+			Env: []string{
+				guestEnv + "=1", modulesEnv + "=" + strings.Join(g.modules, ","), soakEnv + "=" + os.Getenv(soakEnv),
+			},
 			Stdout: out, Stderr: out,
 		})
 	}
