@@ -24,7 +24,7 @@ func (w *walk) arm64() {
 			}
 			word := binary.LittleEndian.Uint32(w.code[at:])
 			f, off := flowARM64(word)
-			if w.patchedARM64(at, f) {
+			if w.patchedARM64(at, f) || w.probedARM64(at, word) {
 				f = plain
 			}
 			target := w.addr + uint64(at) + uint64(off)
@@ -73,11 +73,32 @@ func (w *walk) page(s *way, reg uint32) uint64 {
 	return w.addr&^4095 + uint64(int64(s.pages[reg]))<<12
 }
 
+const (
+	movX9LR     = 0xaa1e03e9
+	nop         = 0xd503201f
+	kprobeBreak = 0xd4200080 // brk #4: arch/arm64/include/asm/brk-imm.h
+)
+
 // patchedARM64 tells whether the instruction at an offset is the call that
 // ftrace puts behind mov x9, x30 at the entry.
 func (w *walk) patchedARM64(at int, f flow) bool {
-	const movX9LR = 0xaa1e03e9
-	return f == calls && at > 0 && at < 16 && binary.LittleEndian.Uint32(w.code[at-4:]) == movX9LR
+	if f != calls || at == 0 || at >= 16 {
+		return false
+	}
+	before := binary.LittleEndian.Uint32(w.code[at-4:])
+	return before == movX9LR || before == kprobeBreak && at == 4 && !w.isPart
+}
+
+// probedARM64 tells whether the instruction at an offset is the breakpoint of a
+// probe at the entry of a function that ftrace can patch: what it hides leads on,
+// as what ftrace patches, or has patched, comes next.
+func (w *walk) probedARM64(at int, word uint32) bool {
+	if word != kprobeBreak || at != 0 || w.isPart || len(w.code) < 8 {
+		return false
+	}
+	next := binary.LittleEndian.Uint32(w.code[4:])
+	f, _ := flowARM64(next)
+	return next == nop || next == movX9LR || f == calls
 }
 
 // flowARM64 tells where an instruction goes on, and how far from it.
@@ -103,8 +124,7 @@ func flowARM64(word uint32) (f flow, off int64) {
 		}
 		return undefined, 0
 	case word&0xffe0001f == 0xd4200000: // brk
-		const kprobe = 4 // arch/arm64/include/asm/brk-imm.h
-		if word>>5&0xffff == kprobe {
+		if word == kprobeBreak {
 			return undefined, 0
 		}
 		return traps, 0

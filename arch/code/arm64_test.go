@@ -69,6 +69,27 @@ func examplesARM64() []example {
 			d4200080 ; brk #4
 			940000c0 ; bl 308`,
 			Refs{Cut: true}},
+		{"a probe at the entry", `
+			d4200080 ; brk #4, in place of mov x9, x30
+			d503201f ; nop
+			940000c0 ; bl 308`,
+			Refs{Calls: []uint64{0x308}}},
+		{"a probe at the entry that is patched", `
+			d4200080 ; brk #4
+			94000400 ; bl 1004, ftrace's
+			940000c0 ; bl 308`,
+			Refs{Calls: []uint64{0x308}}},
+		{"a probe at the entry, a landing pad", `
+			d4200080 ; brk #4, in place of bti c
+			aa1e03e9 ; mov x9, x30
+			94000400 ; bl 1008, ftrace's
+			940000c0 ; bl 30c`,
+			Refs{Calls: []uint64{0x30c}}},
+		{"a probe at the entry of what can't be patched", `
+			d4200080 ; brk #4, in place of any
+			b4000060 ; cbz x0, 10
+			940000c0 ; bl 308`,
+			Refs{Cut: true}},
 		{"undefined", `
 			b4000060 ; cbz x0, c
 			02000000 ; none
