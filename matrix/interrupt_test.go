@@ -96,7 +96,7 @@ func differs(hits []hit, i int, e event) string {
 		return "there is none"
 	}
 	h := hits[i]
-	diff := diffOf(h.Chain, e.chain())
+	diff := diffOf(h.Chain, e.chainLike(h.Chain))
 	if diff == "" && !e.Truncated && e.TID == h.PID {
 		return ""
 	}

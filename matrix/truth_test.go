@@ -14,6 +14,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"fgtrace/internal/kallsyms"
 )
 
 // hit is a call as the kernel's own tracing shows it.
@@ -170,10 +172,18 @@ func parseHits(raw []byte, funcs []string) ([]hit, error) {
 }
 
 // chain spells a stack like the kernel.
-func (e event) chain() []string {
+func (e event) chain() []string { return e.chainLike(nil) }
+
+// chainLike spells a stack like a chain of the kernel, which names an address when
+// its trace is read: one of a trampoline that has gone meanwhile has no name then.
+func (e event) chainLike(kernel []string) []string {
 	var chain []string
 	for i, f := range e.Stack {
 		name := f.Func
+		if i < len(kernel) && f.Module == kallsyms.ModuleFtrace && kernel[i] == f.Addr {
+			chain = append(chain, f.Addr)
+			continue
+		}
 		if name == "" {
 			name = f.Addr
 		}
