@@ -23,27 +23,16 @@ func TestGuestGraph(t *testing.T) {
 	skip := deniedFunctions(t)
 	g := startGrapher(t)
 	judges := map[string]*judge{}
-	works := judgedWorks()
-	for _, w := range works {
+	for _, w := range graphWorks {
 		judges[w.root] = g.judgeOf(w, skip)
 		for _, k := range judges[w.root].kinds {
 			t.Logf("the kernel's own graphs share %d calls: %s", k.shared.size(), spell(k.shared))
 		}
 	}
 	g.stop()
-	for _, w := range works {
+	for _, w := range graphWorks {
 		t.Run(w.root, func(t *testing.T) { compareGraph(t, w, judges[w.root]) })
 	}
-}
-
-// judgedWorks are the works whose graphs become whole in good time on every host.
-// Where functions are linked one by one, as they are seen to be called, the larger
-// ones take minutes in an emulated guest: the long form judges them there.
-func judgedWorks() []graphWork {
-	if backends()["kprobe.session"] || os.Getenv(soakEnv) != "" {
-		return graphWorks
-	}
-	return graphWorks[:1]
 }
 
 // deniedFunctions are those of the deny list, and what function_graph itself has
@@ -93,7 +82,7 @@ func compareGraph(t *testing.T, w graphWork, j *judge) {
 		over = over || v.perfect()
 	}
 	took := time.Since(began)
-	made := int(r.made.Load())
+	made := int(r.made)
 	r.end()
 	if err := trace.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)

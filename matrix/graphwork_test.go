@@ -3,7 +3,6 @@ package matrix
 import (
 	"errors"
 	"fmt"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -176,8 +175,9 @@ const graphPace = 50 * time.Millisecond
 // rounds makes a work's rounds, from a thread called worker.
 type rounds struct {
 	tid  int
-	want atomic.Int64
-	made atomic.Int64
+	made int64
+	want chan int64    // how many more
+	have chan struct{} // they were made
 	stop chan struct{}
 	done chan struct{}
 }
@@ -187,8 +187,7 @@ type rounds struct {
 func startRounds(t *testing.T, w graphWork) *rounds {
 	t.Helper()
 	const warmUps = 3
-	r := &rounds{stop: make(chan struct{}), done: make(chan struct{})}
-	r.want.Store(warmUps)
+	r := &rounds{want: make(chan int64), have: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{})}
 	go func() {
 		defer close(r.done)
 		onWorker(func() {
@@ -198,7 +197,7 @@ func startRounds(t *testing.T, w graphWork) *rounds {
 			}
 		})
 	}()
-	r.wait(t)
+	r.more(t, warmUps)
 	t.Cleanup(r.end)
 	return r
 }
@@ -213,36 +212,35 @@ func (r *rounds) work(w graphWork) error {
 		select {
 		case <-r.stop:
 			return nil
-		case <-time.After(graphPace):
+		case n := <-r.want:
+			for range n {
+				time.Sleep(graphPace)
+				if err := round(); err != nil {
+					return fmt.Errorf("call %s: %w", w.root, err)
+				}
+				r.made++
+			}
+			r.have <- struct{}{}
 		}
-		if r.made.Load() >= r.want.Load() {
-			continue
-		}
-		if err := round(); err != nil {
-			return fmt.Errorf("call %s: %w", w.root, err)
-		}
-		r.made.Add(1)
 	}
 }
 
-// wait waits for all rounds that are wanted.
-func (r *rounds) wait(t *testing.T) {
-	t.Helper()
-	eventually(t, "rounds", func() bool {
-		select {
-		case <-r.done:
-			t.Fatal("the worker ended")
-		default:
-		}
-		return r.made.Load() >= r.want.Load()
-	})
-}
-
-// more makes so many rounds more.
+// more makes so many rounds more. Nothing polls for their end: while all calls of
+// the kernel are watched, that would be what they are.
 func (r *rounds) more(t *testing.T, n int64) {
 	t.Helper()
-	r.want.Add(n)
-	r.wait(t)
+	select {
+	case r.want <- n:
+	case <-r.done:
+		t.Fatal("the worker ended")
+	}
+	select {
+	case <-r.have:
+	case <-r.done:
+		t.Fatal("the worker ended")
+	case <-time.After(patience):
+		t.Fatalf("%d rounds: not after %v", n, patience)
+	}
 }
 
 // end ends the work; more than once does no harm.

@@ -26,6 +26,12 @@ import (
 // an emulated guest. Starting and stopping are an interrupt a CPU. A sample is
 // 56 bytes, and 7 to 15 us in an emulated guest.
 //
+// A busy kernel makes samples faster than they can be read; in an emulated guest
+// those of the timer's interrupts alone may leave no time for anything else. What
+// matters are calls of roots that were seen whole, not how many were seen: so a CPU
+// is watched for a burst of calls, which the kernel ends by itself, and again when
+// the reader asks for more.
+//
 // It works beside BPF links and probes on the same functions. But stop it while
 // those are attached or detached: patching calls so many functions that 3 s become
 // 90 in an emulated guest, and 5 while it is stopped.
@@ -36,9 +42,26 @@ import (
 //
 // Its methods must not run at the same time.
 type learner struct {
-	rings   []*perfRing
+	rings   []*learnerRing
 	missing uint64 // samples that the kernel had no room for
 	strange uint64 // samples that are none
+}
+
+// learnerRing is a learner's event of one CPU.
+type learnerRing struct {
+	*perfRing
+	burst int    // how many calls are watched at a time
+	taken int    // of them
+	over  bool   // a burst: the event is stopped
+	blind bool   // calls behind the last one were not seen, which was told
+	last  uint64 // when that was
+}
+
+// callSink takes what a learner sees of each CPU: *learn.Windows.
+type callSink interface {
+	Note(learn.Call)
+	Stop(cpu int, from uint64)  // calls are not seen from then on, ns
+	Start(cpu int, from uint64) // they are again
 }
 
 // errNoFunctionEvent tells that this kernel does not have ftrace:function for us.
@@ -49,9 +72,10 @@ const (
 	// same since 2.6.37): the event's id, where tracefs can't tell it.
 	functionEvent = 1
 
-	learnRing     = 8 << 20   // bytes a CPU: 150,000 samples
+	learnRing     = 4 << 20   // bytes a CPU: two bursts
 	learnRingAll  = 256 << 20 // bytes of all CPUs
 	learnRingTiny = 128 << 10
+	learnSample   = 64 // bytes of a sample, at most
 
 	// maxPerfFilter is what PERF_EVENT_IOC_SET_FILTER takes, less its zero:
 	// strndup_user of a page of 4 KB (perf_event_set_filter).
@@ -75,7 +99,7 @@ func newLearner() (*learner, error) {
 	for _, cpu := range cpus {
 		r, err := openFunctionEvent(id, cpu, learnRingSize(len(cpus)))
 		if err == nil {
-			l.rings = append(l.rings, r)
+			l.rings = append(l.rings, &learnerRing{perfRing: r, burst: len(r.ring.Data) / learnSample / 2, over: true})
 			continue
 		}
 		l.close()
@@ -163,12 +187,50 @@ func (l *learner) filter(text string) error {
 }
 
 // start begins to watch, or goes on.
-func (l *learner) start() error {
+func (l *learner) start(to callSink) error {
 	for _, r := range l.rings {
-		if err := r.do(unix.PERF_EVENT_IOC_ENABLE, "start"); err != nil {
+		to.Stop(r.cpu, r.last)
+		if err := r.watch(to); err != nil {
 			return err
 		}
 	}
+	return nil
+}
+
+// more goes on on the CPUs where a burst is over.
+func (l *learner) more(to callSink) error {
+	for _, r := range l.rings {
+		if !r.over {
+			continue
+		}
+		if err := r.watch(to); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// watch starts a burst, or goes on with one.
+func (r *learnerRing) watch(to callSink) error {
+	request, calls := uint(unix.PERF_EVENT_IOC_ENABLE), 0
+	if r.over {
+		request, calls = unix.PERF_EVENT_IOC_REFRESH, r.burst
+		r.over, r.taken = false, 0
+	}
+	if err := r.do(request, calls, "start"); err != nil {
+		return err
+	}
+	// From 6.19 on, an event that has stopped at its limit stays PERF_HES_STOPPED,
+	// and is skipped (perf_tp_event_match), until it is given a period.
+	if err := r.setPeriod(1); err != nil {
+		return err
+	}
+	now, err := monotonic()
+	if err != nil {
+		return err
+	}
+	r.blind, r.last = false, now
+	to.Start(r.cpu, now)
 	return nil
 }
 
@@ -176,34 +238,54 @@ func (l *learner) start() error {
 func (l *learner) stop() error {
 	var errs []error
 	for _, r := range l.rings {
-		errs = append(errs, r.do(unix.PERF_EVENT_IOC_DISABLE, "stop"))
+		errs = append(errs, r.do(unix.PERF_EVENT_IOC_DISABLE, 0, "stop"))
 	}
 	return errors.Join(errs...)
 }
 
-// drain calls fn for what was seen since: CPU by CPU, on each in the order in
-// which room was reserved for the samples. It returns how many there were. While
-// the learner runs it should be called every 20 ms: the rings then hold 7 million
-// samples a second and CPU, up to 32 CPUs.
-func (l *learner) drain(fn func(learn.Call)) (samples int) {
+// drain gives what was seen since: CPU by CPU, on each in the order in which room
+// was reserved for the samples.
+func (l *learner) drain(to callSink) {
 	for _, r := range l.rings {
-		r.drain(func(kind uint32, body []byte) {
-			switch kind {
-			case perfdata.RecordSample:
-				c, ok := learn.ParseSample(body)
-				if !ok {
-					l.strange++
-					return
-				}
-				c.CPU = r.cpu
-				samples++
-				fn(c)
-			case perfdata.RecordLost:
-				l.missing += perfdata.Lost(body)
-			}
-		})
+		r.drain(func(kind uint32, body []byte) { l.take(r, kind, body, to) })
+		if r.taken >= r.burst {
+			r.over = true
+			r.stopped(to)
+		}
 	}
-	return samples
+}
+
+// stopped tells that calls behind the last one are not seen.
+func (r *learnerRing) stopped(to callSink) {
+	if !r.blind {
+		r.blind = true
+		to.Stop(r.cpu, r.last)
+	}
+}
+
+func (l *learner) take(r *learnerRing, kind uint32, body []byte, to callSink) {
+	switch kind {
+	case perfdata.RecordSample:
+		r.taken++
+		c, ok := learn.ParseSample(body)
+		if !ok {
+			l.strange++
+			r.stopped(to)
+			return
+		}
+		c.CPU = r.cpu
+		r.last = max(r.last, c.Time)
+		if r.blind {
+			r.blind = false
+			to.Start(r.cpu, c.Time)
+		}
+		to.Note(c)
+	case perfdata.RecordLost:
+		lost := perfdata.Lost(body)
+		l.missing += lost
+		r.taken += int(lost)
+		r.stopped(to)
+	}
 }
 
 // lost returns how many calls were seen by nobody, as far as the rings that were

@@ -15,7 +15,7 @@ import (
 )
 
 func TestLearnRingSize(t *testing.T) {
-	for cpus, want := range map[int]int{0: 8 << 20, 1: 8 << 20, 32: 8 << 20, 33: 4 << 20, 64: 4 << 20, 256: 1 << 20, 8192: 128 << 10} {
+	for cpus, want := range map[int]int{0: 4 << 20, 1: 4 << 20, 64: 4 << 20, 65: 2 << 20, 256: 1 << 20, 8192: 128 << 10} {
 		if got := learnRingSize(cpus); got != want {
 			t.Errorf("%d CPUs: %d, want %d", cpus, got, want)
 		}
@@ -101,7 +101,8 @@ func TestGuestLearner(t *testing.T) {
 	t.Logf("opened in %v", time.Since(began))
 
 	// Everything, for a moment.
-	if err := l.start(); err != nil {
+	everything := &sink{Windows: learn.NewWindows(learn.DefaultCalls)}
+	if err := l.start(everything); err != nil {
 		t.Fatal(err)
 	}
 	from, to := read()
@@ -109,26 +110,28 @@ func TestGuestLearner(t *testing.T) {
 		t.Fatal(err)
 	}
 	tid := uint32(unix.Gettid())
-	edges, windows := learn.NewEdges(1<<16), learn.NewWindows(learn.DefaultCalls)
+	edges := learn.NewEdges(1 << 16)
 	noise := 0
 	noisy := address(t, learnNoise[0])
-	total := l.drain(func(c learn.Call) {
+	total := 0
+	everything.call = func(c learn.Call) {
+		total++
 		edges.Add(c.Parent, c.IP)
-		windows.Note(c)
 		if c.IP-noisy < patchSpan {
 			noise++
 		}
-	})
+	}
+	l.drain(everything)
 	t.Logf("%d calls, %d edges, %d lost in %v", total, edges.Len(), l.lost(), time.Duration(to-from))
 	if noise > total/10 {
 		t.Errorf("%d of %d calls are the learner's own", noise, total)
 	}
 	seen := false
-	pairs, _ := windows.Root(tid, 0, from, to, nil)
+	pairs, _ := everything.Root(tid, 0, from, to, nil)
 	for _, p := range pairs {
 		seen = seen || p.IP-vfsRead < patchSpan && p.Parent != 0
 	}
-	if !seen && l.lost() == 0 {
+	if !seen {
 		t.Errorf("no vfs_read among %d pairs", len(pairs))
 	}
 
@@ -136,19 +139,19 @@ func TestGuestLearner(t *testing.T) {
 	if err := l.filter("ip == vfs_read"); err != nil {
 		t.Fatal(err)
 	}
-	l.drain(func(learn.Call) {})
-	lost := l.lost()
 	for range 2 {
-		if err := l.start(); err != nil {
+		some := &sink{Windows: learn.NewWindows(learn.DefaultCalls), call: func(learn.Call) {}}
+		if err := l.start(some); err != nil {
 			t.Fatal(err)
 		}
+		lost, stops := l.lost(), some.stops
 		from, to := read()
 		if err := l.stop(); err != nil {
 			t.Fatal(err)
 		}
 		read() // unseen
 		mine := 0
-		l.drain(func(c learn.Call) {
+		some.call = func(c learn.Call) {
 			switch {
 			case c.IP-vfsRead >= patchSpan:
 				t.Errorf("%+v is not vfs_read at %#x", c, vfsRead)
@@ -157,13 +160,53 @@ func TestGuestLearner(t *testing.T) {
 			case c.Tid == tid && c.Time > to:
 				t.Errorf("%+v was seen after the stop", c)
 			}
-		})
+		}
+		l.drain(some)
 		if mine != reads {
 			t.Errorf("%d calls of vfs_read from %d to %d, want %d", mine, from, to, reads)
 		}
+		if _, whole := some.Root(tid, 0, from, to, nil); !whole || some.stops != stops || l.lost() != lost {
+			t.Errorf("whole %v, after %d stops, %d lost", whole, some.stops-stops, l.lost()-lost)
+		}
 	}
-	if l.lost() != lost {
-		t.Errorf("%d lost", l.lost()-lost)
+
+	// More than a burst: what is behind that is not seen until the next is asked for.
+	ring := l.rings[0]
+	for n := range 2 {
+		left := ring.burst - ring.taken
+		many, seen := &sink{Windows: learn.NewWindows(learn.DefaultCalls)}, 0
+		many.call = func(learn.Call) { seen++ }
+		if err := l.start(many); err != nil {
+			t.Fatal(err)
+		}
+		from, to := read()
+		for range ring.burst/reads + 1 {
+			read()
+		}
+		lateFrom, lateTo := read()
+		l.drain(many)
+		unseenFrom, unseenTo := read()
+		l.drain(many)
+		if err := l.more(many); err != nil {
+			t.Fatal(err)
+		}
+		againFrom, againTo := read()
+		if err := l.stop(); err != nil {
+			t.Fatal(err)
+		}
+		l.drain(many)
+		if want := left + reads; seen < want || seen > want+reads/2 {
+			t.Errorf("%d: %d calls of vfs_read, want %d", n, seen, want)
+		}
+		for i, w := range []struct {
+			from, to uint64
+			whole    bool
+		}{{from, to, true}, {lateFrom, lateTo, false}, {unseenFrom, unseenTo, false}, {againFrom, againTo, true}} {
+			pairs, whole := many.Root(tid, 0, w.from, w.to, nil)
+			if whole != w.whole || len(pairs) == 0 && whole {
+				t.Errorf("%d: window %d has %d pairs, whole %v", n, i, len(pairs), whole)
+			}
+		}
 	}
 	began = time.Now()
 	if err := l.close(); err != nil {
@@ -173,6 +216,23 @@ func TestGuestLearner(t *testing.T) {
 	if after := patched(); after != patchedBefore {
 		t.Errorf("%d functions are patched, %d were before", after, patchedBefore)
 	}
+}
+
+// sink is a learn.Windows that is looked at.
+type sink struct {
+	*learn.Windows
+	call  func(learn.Call)
+	stops int
+}
+
+func (s *sink) Note(c learn.Call) {
+	s.call(c)
+	s.Windows.Note(c)
+}
+
+func (s *sink) Stop(cpu int, from uint64) {
+	s.stops++
+	s.Windows.Stop(cpu, from)
 }
 
 // patched counts the functions that something is attached to, by ftrace's list.

@@ -84,9 +84,9 @@ const (
 	learningQuietTime = 2 * time.Second
 	// learningBatch is how long nothing is new before functions are attached.
 	learningBatch = 300 * time.Millisecond
-	// learningStill is how long nothing is new before that is done although samples
-	// were lost of each call of a root: to begin anew costs seconds, and may be done
-	// but a few times.
+	// learningStill is how long nothing is new before that is done although no call
+	// of a root was seen whole: to begin anew costs seconds, and may be done but a few
+	// times.
 	learningStill = 10 * time.Second
 	// learningLimit bounds the time in which functions are watched that are not
 	// traced.

@@ -66,9 +66,17 @@ func (r *perfRing) drain(fn func(kind uint32, body []byte)) {
 }
 
 // do makes a call of PERF_EVENT_IOC_ENABLE's kind.
-func (r *perfRing) do(request uint, what string) error {
-	if err := unix.IoctlSetInt(r.fd, request, 0); err != nil {
+func (r *perfRing) do(request uint, arg int, what string) error {
+	if err := unix.IoctlSetInt(r.fd, request, arg); err != nil {
 		return fmt.Errorf("%s perf event of CPU %d: %w", what, r.cpu, err)
+	}
+	return nil
+}
+
+// setPeriod says at which events there are samples: all, or each of some.
+func (r *perfRing) setPeriod(period uint64) error {
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(r.fd), unix.PERF_EVENT_IOC_PERIOD, uintptr(unsafe.Pointer(&period))); errno != 0 {
+		return fmt.Errorf("set period of perf event of CPU %d: %w", r.cpu, errno)
 	}
 	return nil
 }

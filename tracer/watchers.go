@@ -23,7 +23,7 @@ type callWatcher struct {
 	learner *learner
 	windows *learn.Windows
 	pairs   []learn.Pair
-	lost    uint64 // calls that nobody saw
+	err     error // of watching
 }
 
 func newCallWatcher(c *Callees) (*callWatcher, error) {
@@ -37,11 +37,12 @@ func newCallWatcher(c *Callees) (*callWatcher, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.start(); err != nil {
+	w := &callWatcher{callees: c, learner: l, windows: learn.NewWindows(learn.DefaultCalls)}
+	if err := l.start(w.windows); err != nil {
 		l.close()
 		return nil, err
 	}
-	return &callWatcher{callees: c, learner: l, windows: learn.NewWindows(learn.DefaultCalls)}, nil
+	return w, nil
 }
 
 // listsFunction tells whether ftrace may patch a function, as far as it can be read.
@@ -53,24 +54,27 @@ func listsFunction(name string) bool {
 	return bytes.HasPrefix(raw, []byte(name+"\n")) || bytes.Contains(raw, []byte("\n"+name+"\n"))
 }
 
-func (w *callWatcher) poll() { w.learner.drain(w.windows.Note) }
+func (w *callWatcher) poll() {
+	w.learner.drain(w.windows)
+	if w.err == nil {
+		w.err = w.learner.more(w.windows)
+	}
+}
 
 func (w *callWatcher) root(tid uint32, cpu int, entry, exit uint64) (news int, seen bool) {
-	w.poll()
-	w.pairs, _ = w.windows.Root(tid, cpu, entry, exit, w.pairs[:0])
+	w.learner.drain(w.windows)
+	var whole bool
+	w.pairs, whole = w.windows.Root(tid, cpu, entry, exit, w.pairs[:0])
 	for _, p := range w.pairs {
 		if w.callees.saw(p) {
 			news++
 		}
 	}
 	// Of a call with gaps it is not known whether there is anything to learn.
-	lost := w.learner.lost()
-	whole := lost == w.lost
-	w.lost = lost
 	return news, len(w.pairs) > 0 && (whole || news > 0)
 }
 
-func (w *callWatcher) close() error { return w.learner.close() }
+func (w *callWatcher) close() error { return errors.Join(w.err, w.learner.close()) }
 
 // pointedWatcher has a probe on all functions that are called through pointers and
 // are not traced. What it sees comes as records of kind Seen.

@@ -209,6 +209,45 @@ func TestWindowsOverwrite(t *testing.T) {
 	}
 }
 
+// Calls of a root that had gaps on its CPU are not whole.
+func TestWindowsGaps(t *testing.T) {
+	w := NewWindows(1000)
+	for i := range uint64(10) {
+		w.Note(Call{IP: 1, Parent: 10, Time: 100 + 10*i, Tid: 7, CPU: int(i % 2)})
+	}
+	gap := func(cpu int, from, to uint64) {
+		w.Stop(cpu, from)
+		w.Start(cpu, to)
+	}
+	w.Start(1, 50)
+	gap(1, 0, 99)
+	gap(1, 120, 130)
+	gap(-1, 0, 1000)
+	w.Stop(1, 170)
+	type question struct {
+		cpu         int
+		entry, exit uint64
+	}
+	for q, want := range map[question]bool{
+		{1, 100, 119}: true, {1, 100, 120}: false, {1, 110, 140}: false, {1, 130, 140}: false, {1, 131, 140}: true,
+		{1, 99, 110}: false, {0, 100, 200}: true, {2, 100, 200}: true,
+		{1, 140, 169}: true, {1, 140, 170}: false, {1, 9999, 99999}: false,
+	} {
+		if _, whole := w.Root(7, q.cpu, q.entry, q.exit, nil); whole != want {
+			t.Errorf("%+v: whole %v", q, whole)
+		}
+	}
+	w.Start(1, 180)
+	for i := range uint64(maxGaps) { // the first three are not kept
+		gap(1, 1000+10*i, 1001+10*i)
+	}
+	for q, want := range map[question]bool{{1, 180, 190}: false, {1, 181, 190}: true, {1, 1001, 1002}: false, {1, 1002, 1003}: true} {
+		if _, whole := w.Root(7, q.cpu, q.entry, q.exit, nil); whole != want {
+			t.Errorf("%+v: whole %v", q, whole)
+		}
+	}
+}
+
 // Windows against a search of all calls.
 func FuzzWindows(f *testing.F) {
 	f.Add(uint64(1), uint16(2000), uint8(3))

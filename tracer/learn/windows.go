@@ -1,5 +1,10 @@
 package learn
 
+import (
+	"math"
+	"slices"
+)
+
 // Windows keeps the last calls seen on each CPU, to tell afterwards which of them
 // were made during a call of a root function.
 type Windows struct {
@@ -15,7 +20,8 @@ type recent struct {
 	calls  []seen // grows up to perCPU, then is overwritten from the start
 	blocks []span
 	next   uint64 // the number of calls that came
-	gone   uint64 // the latest time that was overwritten
+	gone   uint64 // the latest time that was overwritten, or of a gap that is not kept
+	gaps   []span // the last of them
 }
 
 // seen is a Call without its CPU: 32 bytes.
@@ -30,6 +36,7 @@ const (
 	blockCalls   = 256
 	DefaultCalls = 1 << 17 // a CPU: 4 MB
 	maxWindow    = 1 << 16 // pairs of one answer
+	maxGaps      = 64      // a CPU
 )
 
 // NewWindows keeps so many calls a CPU, rounded up to a power of two.
@@ -46,13 +53,10 @@ const maxCPUs = 1 << 14
 
 // Note takes a call. Those of one CPU must come in the order of its ring.
 func (w *Windows) Note(c Call) {
-	if c.CPU < 0 || c.CPU >= maxCPUs {
+	r := w.of(c.CPU)
+	if r == nil {
 		return
 	}
-	for c.CPU >= len(w.cpus) {
-		w.cpus = append(w.cpus, recent{})
-	}
-	r := &w.cpus[c.CPU]
 	at := int(r.next & uint64(w.perCPU-1))
 	if at%blockCalls == 0 {
 		if at/blockCalls == len(r.blocks) {
@@ -73,10 +77,42 @@ func (w *Windows) Note(c Call) {
 	r.next++
 }
 
+// of returns what is kept of a CPU; nil: there is no such CPU.
+func (w *Windows) of(cpu int) *recent {
+	if cpu < 0 || cpu >= maxCPUs {
+		return nil
+	}
+	for cpu >= len(w.cpus) {
+		w.cpus = append(w.cpus, recent{})
+	}
+	return &w.cpus[cpu]
+}
+
+// Stop notes that calls on a CPU are not seen from a time on.
+func (w *Windows) Stop(cpu int, from uint64) {
+	r := w.of(cpu)
+	if r == nil {
+		return
+	}
+	if len(r.gaps) == maxGaps {
+		r.gone = max(r.gone, r.gaps[0].last)
+		r.gaps = slices.Delete(r.gaps, 0, 1)
+	}
+	r.gaps = append(r.gaps, span{from, math.MaxUint64})
+}
+
+// Start notes that calls on a CPU are seen again from a time on.
+func (w *Windows) Start(cpu int, from uint64) {
+	if r := w.of(cpu); r != nil && len(r.gaps) > 0 {
+		r.gaps[len(r.gaps)-1].last = from
+	}
+}
+
 // Root appends the pairs of a task's calls from entry to exit (ns, both
-// included), each once. A task may have moved to another CPU in between; the idle
-// task, tid 0, is one a CPU and does not move: only for it cpu matters. whole is
-// false where calls since entry may have been overwritten, or were too many.
+// included), each once. cpu is where it returned: the task may have moved there in
+// between, but for the idle task, tid 0, which is one a CPU. whole is false where
+// calls since entry may have been overwritten, were too many, or were not seen on
+// that CPU.
 //
 // What interrupts did meanwhile on the task's CPU is among them: it has the
 // task's tid. Parents tell it from what the root does.
@@ -85,6 +121,9 @@ func (w *Windows) Root(tid uint32, cpu int, entry, exit uint64, to []Pair) (pair
 	w.pairs.Reset()
 	for i := range w.cpus {
 		r := &w.cpus[i]
+		if i == cpu && slices.ContainsFunc(r.gaps, func(g span) bool { return g.first <= exit && g.last >= entry }) {
+			whole = false
+		}
 		if r.next == 0 || tid == 0 && i != cpu {
 			continue
 		}
