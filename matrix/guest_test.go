@@ -194,7 +194,11 @@ func (r *running) wait() result {
 	if ws.Signaled() {
 		status = 128 + int(ws.Signal())
 	}
-	return result{Status: status, Stdout: r.stdout.String(), Stderr: r.stderr.String()}
+	res := result{Status: status, Stdout: r.stdout.String(), Stderr: r.stderr.String()}
+	if strings.Contains(res.Stderr, " is not used: ") {
+		r.t.Errorf("%s: this kernel's verifier should take all programs that are for it: %s", strings.Join(r.cmd.Args, " "), tail(res.Stderr))
+	}
+	return res
 }
 
 // stop has a trace end as a user does, and returns what it printed.

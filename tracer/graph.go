@@ -126,6 +126,7 @@ func (s *Session) hasMass() (bool, error) {
 				err = m.attachSome(&m.groups[0], []int{i})
 			}
 			m.close()
+			s.noteUnused(w, err)
 			if err == nil || !isUnsupported(err) {
 				return err == nil, err
 			}

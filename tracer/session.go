@@ -62,6 +62,8 @@ type Session struct {
 	others   []int // descriptors
 	progress func(phase string, done, total int)
 
+	unused []string // ways of attaching, and why
+
 	// probesRefused tells that the kernel took no probe in place of a link.
 	probesRefused bool
 
@@ -226,6 +228,7 @@ func (s *Session) assign(indices []int, ways []way, each func(indices []int) err
 			return explain(err)
 		default:
 			m.close()
+			s.noteUnused(w, err)
 		}
 	}
 	if s.opts.Backend != "" && s.opts.Backend != BackendLinks {
@@ -443,6 +446,21 @@ func (s *Session) Attached() []Attachment {
 		}
 	}
 	return attached
+}
+
+// Unused returns the ways of attaching to many functions that the kernel seems to
+// have, and whose programs its verifier refuses, with what it says. Others are used
+// in their place.
+func (s *Session) Unused() []string { return s.unused }
+
+func (s *Session) noteUnused(w way, err error) {
+	var verifier *bpfsys.VerifierError
+	if !errors.As(err, &verifier) {
+		return // the kernel does not know it
+	}
+	if text := fmt.Sprintf("%s is not used: the verifier refuses its program: %v", w.name, verifier); !slices.Contains(s.unused, text) {
+		s.unused = append(s.unused, text)
+	}
 }
 
 // Refused returns the reasons of the targets that the kernel refused.

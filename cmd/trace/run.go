@@ -121,6 +121,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	if g != nil {
 		g.reportSkipped(p)
 	}
+	for _, text := range session.Unused() {
+		fmt.Fprintf(stderr, "trace: %s\n", text)
+	}
 	attached := session.Attached()
 	if len(attached) == 0 {
 		return nothingError(o)
