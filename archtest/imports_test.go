@@ -42,6 +42,7 @@ var levels = map[string]int{
 	"tracer/stack":  3,
 
 	"btfx":          2,
+	"btfx/expr":     3,
 	"arch":          2,
 	"arch/code":     3,
 	"bpf":           2,

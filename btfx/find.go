@@ -143,3 +143,35 @@ func (m *matcher) match(off uint32) bool {
 	end := start + len(m.name)
 	return end < len(t.strs) && t.strs[end] == 0 && string(t.strs[start:end]) == m.name && m.name != ""
 }
+
+// Enumerator returns the value of the first enumerator with a name, in this object or
+// else in its base: with the bits of an int64 if its enum is signed.
+func (t *Types) Enumerator(name string) (value uint64, signed, ok bool) {
+	m := t.matcher(name)
+	for i := range t.offsets {
+		r, err := t.record(t.firstID + ID(i))
+		if err != nil || r.kind != KindEnum && r.kind != KindEnum64 {
+			continue
+		}
+		for j := range r.len {
+			switch r.kind {
+			case KindEnum: // struct btf_enum: name_off, val
+				if m.match(r.u32(2 * j)) {
+					if v := r.u32(2*j + 1); r.flag {
+						return uint64(int64(int32(v))), true, true
+					} else {
+						return uint64(v), false, true
+					}
+				}
+			case KindEnum64: // struct btf_enum64: name_off, val_lo32, val_hi32
+				if m.match(r.u32(3 * j)) {
+					return uint64(r.u32(3*j+1)) | uint64(r.u32(3*j+2))<<32, r.flag, true
+				}
+			}
+		}
+	}
+	if t.base == nil {
+		return 0, false, false
+	}
+	return t.base.Enumerator(name)
+}

@@ -1,0 +1,476 @@
+package expr
+
+import (
+	"fmt"
+	"math"
+
+	"github.com/cilium/ebpf/asm"
+)
+
+// Frame is where compiled code finds what it works on: offsets from the frame
+// pointer, in bytes, multiples of 8.
+type Frame struct {
+	// Args is where the argument words are, the first one lowest.
+	Args int16
+	// Retval is where the result is.
+	Retval int16
+	// Top is the end of the memory that the code may use, downwards.
+	Top int16
+	// PerCPUOffsets is the address of the kernel's __per_cpu_offset.
+	PerCPUOffsets uint64
+}
+
+// Code is compiled.
+type Code struct {
+	// Insns leave in R0 whether the expression holds: 0 or 1. They change R0 to R5,
+	// and run from the first to behind the last.
+	Insns asm.Instructions
+	// Bottom is the lowest offset of the stack that is used.
+	Bottom int16
+}
+
+// stackSize is what a BPF program has (MAX_BPF_STACK).
+const stackSize = 512
+
+// Compile makes code of a condition. Where memory can't be read, it does not hold.
+func Compile(t *Tree, f Frame) (Code, error) {
+	e := &emitter{frame: f, top: f.Top, bottom: f.Top}
+	fault := e.label()
+	e.fault = fault
+	if err := e.value(t); err != nil {
+		return Code{}, err
+	}
+	end := e.label()
+	e.jump(asm.JEq, asm.R0, 0, end)
+	e.add(asm.Mov.Imm(asm.R0, 1))
+	e.jumpAlways(end)
+	e.place(fault)
+	e.add(asm.Mov.Imm(asm.R0, 0))
+	e.place(end)
+	return e.finish()
+}
+
+// emitter writes code. A value is left in R0; what waits for it is on the stack.
+type emitter struct {
+	frame  Frame
+	insns  asm.Instructions
+	fixes  []fix
+	labels []int // indices of instructions; -1: not placed
+	fault  int   // a label
+	top    int16
+	bottom int16
+}
+
+// fix is a jump to a label.
+type fix struct{ insn, label int }
+
+func (e *emitter) add(insns ...asm.Instruction) { e.insns = append(e.insns, insns...) }
+
+func (e *emitter) label() int {
+	e.labels = append(e.labels, -1)
+	return len(e.labels) - 1
+}
+
+func (e *emitter) place(label int) { e.labels[label] = len(e.insns) }
+
+func (e *emitter) jump(op asm.JumpOp, r asm.Register, imm int32, label int) {
+	e.fixes = append(e.fixes, fix{len(e.insns), label})
+	e.add(op.Imm(r, imm, ""))
+}
+
+func (e *emitter) jumpReg(op asm.JumpOp, a, b asm.Register, label int) {
+	e.fixes = append(e.fixes, fix{len(e.insns), label})
+	e.add(op.Reg(a, b, ""))
+}
+
+func (e *emitter) jumpAlways(label int) {
+	e.fixes = append(e.fixes, fix{len(e.insns), label})
+	e.add(asm.Ja.Label(""))
+}
+
+// push takes memory on the stack, until pop.
+func (e *emitter) push(bytes int16) int16 {
+	e.top -= bytes
+	e.bottom = min(e.bottom, e.top)
+	return e.top
+}
+
+func (e *emitter) pop(bytes int16) { e.top += bytes }
+
+// finish resolves the jumps.
+func (e *emitter) finish() (Code, error) {
+	if e.bottom < -stackSize {
+		return Code{}, fmt.Errorf("compile expression: it takes %d bytes of the stack's %d", -int(e.bottom), stackSize)
+	}
+	offsets := make([]int, len(e.insns)+1)
+	for i := range e.insns {
+		offsets[i+1] = offsets[i] + 1
+		if e.insns[i].OpCode.IsDWordLoad() {
+			offsets[i+1]++
+		}
+	}
+	for _, f := range e.fixes {
+		off := offsets[e.labels[f.label]] - offsets[f.insn] - 1
+		if off > math.MaxInt16 {
+			return Code{}, fmt.Errorf("compile expression: a jump over %d instructions", off)
+		}
+		e.insns[f.insn].Offset = int16(off)
+	}
+	return Code{Insns: e.insns, Bottom: e.bottom}, nil
+}
+
+// set loads a number.
+func (e *emitter) set(r asm.Register, v uint64) {
+	if int64(v) == int64(int32(v)) {
+		e.add(asm.Mov.Imm(r, int32(v)))
+		return
+	}
+	e.add(asm.LoadImm(r, int64(v), asm.DWord))
+}
+
+// value leaves a tree's value in R0.
+func (e *emitter) value(t *Tree) error {
+	switch t.Op {
+	case Const:
+		e.set(asm.R0, t.Value)
+		return nil
+	case Arg:
+		e.add(asm.LoadMem(asm.R0, asm.RFP, e.frame.Args+int16(8*t.Word), asm.DWord))
+		e.wrap(asm.R0, t.Type)
+		return nil
+	case Retval:
+		e.add(asm.LoadMem(asm.R0, asm.RFP, e.frame.Retval, asm.DWord))
+		e.wrap(asm.R0, t.Type)
+		return nil
+	case Both, Either:
+		return e.logic(t)
+	case Choose:
+		return e.choose(t)
+	}
+	if err := e.value(t.X); err != nil {
+		return err
+	}
+	switch t.Op {
+	case CPU:
+		e.thisCPU()
+	case Load:
+		e.load(t)
+	case Same:
+		e.same(t)
+	case Convert:
+		if !t.Free {
+			e.wrap(asm.R0, t.Type)
+		}
+	case Negate:
+		e.add(asm.Neg.Imm(asm.R0, 0))
+		e.wrap(asm.R0, t.Type)
+	case Invert:
+		e.add(asm.Xor.Imm(asm.R0, -1))
+		e.wrap(asm.R0, t.Type)
+	default:
+		return e.binary(t)
+	}
+	return nil
+}
+
+// wrap makes a register hold the value that its low bytes have in a type.
+func (e *emitter) wrap(r asm.Register, t Type) {
+	width := 8 * t.Size
+	if t.Bits > 0 {
+		width = t.Bits
+	}
+	switch {
+	case t.Kind == Bool:
+		zero := e.label()
+		e.jump(asm.JEq, r, 0, zero)
+		e.add(asm.Mov.Imm(r, 1))
+		e.place(zero)
+	case width >= 64:
+	case t.Signed:
+		e.add(asm.LSh.Imm(r, int32(64-width)), asm.ArSh.Imm(r, int32(64-width)))
+	case width == 32:
+		e.add(asm.Mov.Reg32(r, r))
+	case width < 32:
+		e.add(asm.And.Imm(r, int32(1<<width-1)))
+	default:
+		e.add(asm.LSh.Imm(r, int32(64-width)), asm.RSh.Imm(r, int32(64-width)))
+	}
+}
+
+// read copies memory at R0 + disp to the stack.
+func (e *emitter) read(fn asm.BuiltinFunc, disp int64, to int16, size int32) {
+	e.add(asm.Mov.Reg(asm.R3, asm.R0))
+	if disp != 0 {
+		e.add(asm.Add.Imm(asm.R3, int32(disp)))
+	}
+	e.add(
+		asm.Mov.Reg(asm.R1, asm.RFP),
+		asm.Add.Imm(asm.R1, int32(to)),
+		asm.Mov.Imm(asm.R2, size),
+		fn.Call(),
+	)
+}
+
+func sizeOf(bytes int) asm.Size {
+	switch bytes {
+	case 1:
+		return asm.Byte
+	case 2:
+		return asm.Half
+	case 4:
+		return asm.Word
+	}
+	return asm.DWord
+}
+
+func (e *emitter) load(t *Tree) {
+	at := e.push(8)
+	e.read(asm.FnProbeReadKernel, t.Disp, at, int32(t.Type.Size))
+	e.jump(asm.JNE, asm.R0, 0, e.fault)
+	e.add(asm.LoadMem(asm.R0, asm.RFP, at, sizeOf(t.Type.Size)))
+	e.pop(8)
+	if t.Shift > 0 {
+		e.add(asm.RSh.Imm(asm.R0, int32(t.Shift)))
+	}
+	if t.Type.Bits > 0 || t.Type.Signed || t.Type.Kind == Bool {
+		e.wrap(asm.R0, t.Type)
+	}
+}
+
+// thisCPU adds this CPU's offset to R0.
+func (e *emitter) thisCPU() {
+	at := e.push(16)
+	e.add(
+		asm.StoreMem(asm.RFP, at, asm.R0, asm.DWord),
+		asm.FnGetSmpProcessorId.Call(),
+		asm.LSh.Imm(asm.R0, 3),
+	)
+	e.set(asm.R1, e.frame.PerCPUOffsets)
+	e.add(asm.Add.Reg(asm.R0, asm.R1))
+	e.read(asm.FnProbeReadKernel, 0, at+8, 8)
+	e.jump(asm.JNE, asm.R0, 0, e.fault)
+	e.add(
+		asm.LoadMem(asm.R0, asm.RFP, at, asm.DWord),
+		asm.LoadMem(asm.R1, asm.RFP, at+8, asm.DWord),
+		asm.Add.Reg(asm.R0, asm.R1),
+	)
+	e.pop(16)
+}
+
+// same compares the string at R0 + Disp. It may be in user space.
+func (e *emitter) same(t *Tree) {
+	text := []byte(t.Text)
+	room := int16(len(text)+2+7) &^ 7
+	kept := e.push(8)
+	at := e.push(room)
+	differ, end := e.label(), e.label()
+	if t.Exact {
+		e.read(asm.FnProbeReadKernel, t.Disp, at, int32(len(text)))
+		e.jump(asm.JNE, asm.R0, 0, e.fault)
+	} else {
+		read := e.label()
+		text = append(text, 0)
+		// A longer string shows in the length.
+		e.add(asm.StoreMem(asm.RFP, kept, asm.R0, asm.DWord))
+		e.read(asm.FnProbeReadKernelStr, t.Disp, at, int32(len(text)+1))
+		e.jump(asm.JSGT, asm.R0, 0, read)
+		e.add(asm.LoadMem(asm.R0, asm.RFP, kept, asm.DWord))
+		e.read(asm.FnProbeReadUserStr, t.Disp, at, int32(len(text)+1))
+		e.jump(asm.JSLE, asm.R0, 0, e.fault)
+		e.place(read)
+		e.jump(asm.JNE, asm.R0, int32(len(text)), differ)
+	}
+	for i := 0; i < len(text); {
+		n := 8
+		for n > len(text)-i {
+			n /= 2
+		}
+		var want uint64
+		for j := range n {
+			want |= uint64(text[i+j]) << (8 * j)
+		}
+		e.add(asm.LoadMem(asm.R0, asm.RFP, at+int16(i), sizeOf(n)))
+		if n < 8 && want < 1<<31 {
+			e.jump(asm.JNE, asm.R0, int32(want), differ)
+		} else {
+			e.set(asm.R1, want)
+			e.jumpReg(asm.JNE, asm.R0, asm.R1, differ)
+		}
+		i += n
+	}
+	e.add(asm.Mov.Imm(asm.R0, 1))
+	e.jumpAlways(end)
+	e.place(differ)
+	e.add(asm.Mov.Imm(asm.R0, 0))
+	e.place(end)
+	e.pop(room)
+	e.pop(8)
+}
+
+func (e *emitter) logic(t *Tree) error {
+	op, end, known := asm.JumpOp(asm.JEq), e.label(), e.label()
+	if t.Op == Either {
+		op = asm.JNE
+	}
+	if err := e.value(t.X); err != nil {
+		return err
+	}
+	e.jump(op, asm.R0, 0, known)
+	if err := e.value(t.Y); err != nil {
+		return err
+	}
+	e.jump(asm.JEq, asm.R0, 0, end)
+	e.place(known)
+	if t.Op == Either {
+		e.add(asm.Mov.Imm(asm.R0, 1))
+		e.place(end)
+		return nil
+	}
+	// Both: X did not hold, and R0 is 0, or Y does.
+	e.jump(asm.JEq, asm.R0, 0, end)
+	e.add(asm.Mov.Imm(asm.R0, 1))
+	e.place(end)
+	return nil
+}
+
+func (e *emitter) choose(t *Tree) error {
+	other, end := e.label(), e.label()
+	if err := e.value(t.X); err != nil {
+		return err
+	}
+	e.jump(asm.JEq, asm.R0, 0, other)
+	if err := e.value(t.Y); err != nil {
+		return err
+	}
+	e.jumpAlways(end)
+	e.place(other)
+	if err := e.value(t.Z); err != nil {
+		return err
+	}
+	e.place(end)
+	return nil
+}
+
+// binary calculates with X, which is in R0, and Y.
+func (e *emitter) binary(t *Tree) error {
+	if v := t.Y.Value; t.Y.Op == Const && int64(v) == int64(int32(v)) && !(t.X.Type.Signed && (t.Op == Div || t.Op == Mod)) {
+		e.operateImm(t, int32(v))
+		return nil
+	}
+	if isLeaf(t.Y) {
+		e.add(asm.Mov.Reg(asm.R2, asm.R0))
+		if err := e.value(t.Y); err != nil {
+			return err
+		}
+		e.add(asm.Mov.Reg(asm.R1, asm.R0), asm.Mov.Reg(asm.R0, asm.R2))
+	} else {
+		at := e.push(8)
+		e.add(asm.StoreMem(asm.RFP, at, asm.R0, asm.DWord))
+		if err := e.value(t.Y); err != nil {
+			return err
+		}
+		e.add(asm.Mov.Reg(asm.R1, asm.R0), asm.LoadMem(asm.R0, asm.RFP, at, asm.DWord))
+		e.pop(8)
+	}
+	e.operate(t)
+	return nil
+}
+
+// isLeaf tells values that take no more than R0.
+func isLeaf(t *Tree) bool { return t.Op == Const || t.Op == Arg || t.Op == Retval }
+
+var aluOps = map[Op]asm.ALUOp{Add: asm.Add, Sub: asm.Sub, Mul: asm.Mul, Div: asm.Div, Mod: asm.Mod, BitAnd: asm.And, BitOr: asm.Or, BitXor: asm.Xor,
+	ShiftLeft: asm.LSh, ShiftRight: asm.RSh}
+
+func aluOp(t *Tree) asm.ALUOp {
+	if t.Op == ShiftRight && t.X.Type.Signed {
+		return asm.ArSh
+	}
+	return aluOps[t.Op]
+}
+
+// jumpOp returns the jump that is taken where a comparison holds.
+func jumpOp(t *Tree) (asm.JumpOp, bool) {
+	signed := t.X.Type.Signed
+	switch {
+	case t.Op == Equal:
+		return asm.JEq, true
+	case t.Op == NotEqual:
+		return asm.JNE, true
+	case t.Op == Less && signed:
+		return asm.JSLT, true
+	case t.Op == Less:
+		return asm.JLT, true
+	case t.Op == LessEqual && signed:
+		return asm.JSLE, true
+	case t.Op == LessEqual:
+		return asm.JLE, true
+	}
+	return 0, false
+}
+
+// truth turns a jump that is taken into 1, one that is not into 0.
+func (e *emitter) truth(jump func(label int)) {
+	holds, end := e.label(), e.label()
+	jump(holds)
+	e.add(asm.Mov.Imm(asm.R0, 0))
+	e.jumpAlways(end)
+	e.place(holds)
+	e.add(asm.Mov.Imm(asm.R0, 1))
+	e.place(end)
+}
+
+func (e *emitter) operateImm(t *Tree, imm int32) {
+	if op, ok := jumpOp(t); ok {
+		e.truth(func(label int) { e.jump(op, asm.R0, imm, label) })
+		return
+	}
+	switch {
+	case t.Op == ShiftLeft || t.Op == ShiftRight:
+		imm &= int32(8*t.Type.Size - 1)
+	case imm == 0 && t.Op == Div: // the verifier refuses it
+		e.add(asm.Mov.Imm(asm.R0, 0))
+		return
+	case imm == 0 && t.Op == Mod:
+		return
+	case imm < 0 && (t.Op == Div || t.Op == Mod) && t.Type.Size == 8: // sign-extended, as it should be
+	}
+	e.add(aluOp(t).Imm(asm.R0, imm))
+	e.wrap(asm.R0, t.Type)
+}
+
+func (e *emitter) operate(t *Tree) {
+	if op, ok := jumpOp(t); ok {
+		e.truth(func(label int) { e.jumpReg(op, asm.R0, asm.R1, label) })
+		return
+	}
+	switch {
+	case (t.Op == Div || t.Op == Mod) && t.X.Type.Signed:
+		e.signedDivision(t.Op)
+	case t.Op == ShiftLeft || t.Op == ShiftRight:
+		e.add(asm.And.Imm(asm.R1, int32(8*t.Type.Size-1)))
+		e.add(aluOp(t).Reg(asm.R0, asm.R1))
+	default:
+		e.add(aluOp(t).Reg(asm.R0, asm.R1))
+	}
+	e.wrap(asm.R0, t.Type)
+}
+
+// signedDivision divides R0 by R1 without BPF's own instruction for that (Linux 6.6).
+func (e *emitter) signedDivision(op Op) {
+	e.add(asm.Mov.Reg(asm.R2, asm.R0)) // its sign bit is that of the result
+	if op == Div {
+		e.add(asm.Xor.Reg(asm.R2, asm.R1))
+	}
+	for _, r := range []asm.Register{asm.R0, asm.R1} {
+		positive := e.label()
+		e.jump(asm.JSGE, r, 0, positive)
+		e.add(asm.Neg.Imm(r, 0))
+		e.place(positive)
+	}
+	e.add(aluOps[op].Reg(asm.R0, asm.R1))
+	positive := e.label()
+	e.jump(asm.JSGE, asm.R2, 0, positive)
+	e.add(asm.Neg.Imm(asm.R0, 0))
+	e.place(positive)
+}

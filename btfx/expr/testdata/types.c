@@ -1,0 +1,8 @@
+/* Gives BTF to the types: see TestUpdate. */
+#include "types.h"
+
+struct params params;
+struct packet packet;
+struct device device;
+struct header header;
+enum large large;

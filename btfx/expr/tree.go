@@ -1,0 +1,176 @@
+package expr
+
+// Tree is a value, and how it comes about. All values are 64 bits: those of smaller
+// types with their sign or zeros in front. A tree has been checked: its operands have
+// the types that its operation needs.
+type Tree struct {
+	Op   Op
+	Type Type // of the value
+	X    *Tree
+	Y    *Tree
+	Z    *Tree // of Choose
+
+	Value uint64 // of Const
+	Word  int    // of Arg: which argument word
+	Disp  int64  // of Load and Same: bytes from X
+	Shift int    // of Load: the bits below a bitfield of Type.Bits
+	Text  string // of Same
+	Exact bool   // of Same: the text fills an array, which has no zero behind it
+	Free  bool   // of Convert: the number stays as it is
+}
+
+// Op is an operation.
+type Op uint8
+
+const (
+	Const   Op = iota
+	Arg        // an argument word, as the type has it
+	Retval     // what the function returns
+	CPU        // the address of this CPU's copy of a variable, from that of the first
+	Load       // of Type, at X + Disp
+	Same       // whether the string at X + Disp is Text
+	Convert    // X, to Type
+	Negate
+	Invert // ~
+	Add
+	Sub
+	Mul
+	Div
+	Mod
+	BitAnd
+	BitOr
+	BitXor
+	ShiftLeft
+	ShiftRight
+	Equal // these compare X and Y as the type of X has them
+	NotEqual
+	Less
+	LessEqual
+	Both   // X && Y
+	Either // X || Y
+	Choose // X ? Y : Z
+)
+
+// String returns the operation's name.
+func (o Op) String() string {
+	names := [...]string{"const", "arg", "retval", "cpu", "load", "same", "convert", "negate", "invert", "add", "sub", "mul", "div",
+		"mod", "and", "or", "xor", "shl", "shr", "eq", "ne", "lt", "le", "both", "either", "choose"}
+	if int(o) < len(names) {
+		return names[o]
+	}
+	return "?"
+}
+
+func constant(v uint64, t Type) *Tree { return &Tree{Op: Const, Type: t, Value: wrap(v, t)} }
+
+// wrap returns the value that the low bytes of a number have in a type.
+func wrap(v uint64, t Type) uint64 {
+	width := 8 * t.Size
+	if t.Bits > 0 {
+		width = t.Bits
+	}
+	switch {
+	case t.Kind == Bool:
+		if v != 0 {
+			return 1
+		}
+		return 0
+	case width >= 64:
+		return v
+	case t.Signed:
+		return uint64(int64(v<<(64-width)) >> (64 - width))
+	}
+	return v & (1<<width - 1)
+}
+
+// convert returns a value in another type. Pointers are numbers of 64 bits.
+func convert(x *Tree, t Type) *Tree {
+	if x.Op == Const {
+		return constant(x.Value, t)
+	}
+	from := x.Type
+	fits := t.Size == 8 && t.Kind != Bool || from.Kind == Bool ||
+		from.Size < t.Size && (!from.Signed || t.Signed) ||
+		from.Size == t.Size && from.Signed == t.Signed && t.Kind != Bool
+	return &Tree{Op: Convert, Type: t, X: x, Free: fits}
+}
+
+// fold calculates what is constant.
+func fold(t *Tree) *Tree {
+	if t.X == nil || t.X.Op != Const || t.Y == nil || t.Y.Op != Const {
+		return t
+	}
+	switch t.Op {
+	case Add, Sub, Mul, Div, Mod, BitAnd, BitOr, BitXor, ShiftLeft, ShiftRight, Equal, NotEqual, Less, LessEqual:
+		return constant(calculate(t.Op, t.X.Type, t.X.Value, t.Y.Value), t.Type)
+	}
+	return t
+}
+
+// calculate is one operation on values of a type, whose result still has to be
+// wrapped.
+func calculate(op Op, t Type, x, y uint64) uint64 {
+	truth := func(b bool) uint64 {
+		if b {
+			return 1
+		}
+		return 0
+	}
+	count := y & uint64(8*t.Size-1)
+	switch op {
+	case Add:
+		return x + y
+	case Sub:
+		return x - y
+	case Mul:
+		return x * y
+	case Div:
+		switch {
+		case y == 0:
+			return 0
+		case t.Signed && y == ^uint64(0):
+			return -x
+		case t.Signed:
+			return uint64(int64(x) / int64(y))
+		}
+		return x / y
+	case Mod:
+		switch {
+		case y == 0:
+			return x
+		case t.Signed && y == ^uint64(0):
+			return 0
+		case t.Signed:
+			return uint64(int64(x) % int64(y))
+		}
+		return x % y
+	case BitAnd:
+		return x & y
+	case BitOr:
+		return x | y
+	case BitXor:
+		return x ^ y
+	case ShiftLeft:
+		return x << count
+	case ShiftRight:
+		if t.Signed {
+			return uint64(int64(x) >> count)
+		}
+		return x >> count
+	case Equal:
+		return truth(x == y)
+	case NotEqual:
+		return truth(x != y)
+	case Less:
+		if t.Signed {
+			return truth(int64(x) < int64(y))
+		}
+		return truth(x < y)
+	case LessEqual:
+		if t.Signed {
+			return truth(int64(x) <= int64(y))
+		}
+		return truth(x <= y)
+	}
+	panic("not an operation of two numbers: " + op.String())
+}
