@@ -34,6 +34,7 @@ const (
 	MapCounts  = "counts"
 	MapPids    = "pids"
 	MapLost    = "lost_frames"
+	MapAlone   = "alone"
 	MapTrees   = "trees"
 	MapControl = ".bss"
 )

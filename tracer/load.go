@@ -7,21 +7,22 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"fgtrace/btfx/expr"
 	"fgtrace/internal/bpfsys"
 	"fgtrace/tracer/build"
 )
 
-// loadFD loads the program of p's name with its constants, and returns its
-// descriptor.
-func (s *Session) loadFD(p bpfsys.Program, constants build.Constants) (fd int, err error) {
-	if p.Insns, err = s.programs.instructions(p.Name, constants); err != nil {
+// loadFD loads the program of p's name with its constants and condition, and returns
+// its descriptor.
+func (s *Session) loadFD(p bpfsys.Program, constants build.Constants, condition *build.Condition) (fd int, err error) {
+	if p.Insns, err = s.programs.instructions(p.Name, constants, condition); err != nil {
 		return -1, err
 	}
 	return bpfsys.Load(p)
 }
 
-func (s *Session) loadProgram(p bpfsys.Program, constants build.Constants) (*ebpf.Program, error) {
-	fd, err := s.loadFD(p, constants)
+func (s *Session) loadProgram(p bpfsys.Program, constants build.Constants, condition *build.Condition) (*ebpf.Program, error) {
+	fd, err := s.loadFD(p, constants, condition)
 	if err != nil {
 		return nil, err
 	}
@@ -30,7 +31,7 @@ func (s *Session) loadProgram(p bpfsys.Program, constants build.Constants) (*ebp
 
 // onTracepoint attaches a program to a tracepoint, until the session is closed.
 func (s *Session) onTracepoint(name, tracepoint string, constants build.Constants) error {
-	prog, err := s.loadFD(bpfsys.Program{Name: name, Type: ebpf.RawTracepoint}, constants)
+	prog, err := s.loadFD(bpfsys.Program{Name: name, Type: ebpf.RawTracepoint}, constants, nil)
 	if err != nil {
 		return explain(fmt.Errorf("load program %s: %w", name, err))
 	}
@@ -79,4 +80,17 @@ func (h *halving) run(from, to int) error {
 		return err
 	}
 	return h.run(half, to)
+}
+
+// condition makes that of programs which find their arguments in a trampoline's
+// context, or copy it from there, or are probes; nil where there is none.
+func (s *Session) condition(t *expr.Tree, isCopy, isProbe bool) *build.Condition {
+	if t == nil {
+		return nil
+	}
+	c := &build.Condition{Tree: t, Copy: isCopy}
+	if isProbe {
+		c.Regs = &s.kernel.Arch.Regs
+	}
+	return c
 }

@@ -94,6 +94,7 @@ type massKey struct {
 	way         string
 	room, words int
 	root        bool
+	condition   string
 }
 
 type massGroup struct {
@@ -123,14 +124,14 @@ func (m *mass) load(o build.Options) error {
 			// Programs serve functions that are found later, too.
 			g.Shape.Words = max(g.Shape.Words, m.session.kernel.Arch.ArgRegisters)
 		}
-		key := massKey{m.way.name, g.Room, g.Shape.Words, g.Root}
+		key := massKey{m.way.name, g.Room, g.Shape.Words, g.Root, g.ConditionText()}
 		if prog, ok := m.session.massProgs[key]; ok {
 			m.groups = append(m.groups, massGroup{Group: g, prog: prog, shared: true})
 			continue
 		}
 		prog, err := m.session.loadProgram(bpfsys.Program{
 			Name: m.way.program, Type: m.way.typ, AttachType: m.attachType(),
-		}, o.GroupConstants(g, m.session.kernel.Arch.Regs))
+		}, o.GroupConstants(g, m.session.kernel.Arch.Regs), m.session.condition(g.Condition, true, m.way.typ == ebpf.Kprobe))
 		if err != nil {
 			return fmt.Errorf("load program of %s: %w", m.way.name, err)
 		}

@@ -120,6 +120,7 @@ func (s *Session) load() error {
 		Comm:       s.opts.Comm,
 		Exits:      s.opts.Exits,
 		BufferSize: s.opts.BufferSize,
+		Filter:     slices.ContainsFunc(s.targets, func(t *plan.Target) bool { return t.Condition != nil }),
 	}
 	if o.Task, err = taskOffsets(s.kernel.Types); err != nil {
 		return err
@@ -324,12 +325,12 @@ func taskOffsets(types *btfx.Types) (build.Task, error) {
 func (s *Session) filtersPids() bool { return s.opts.Command || len(s.opts.Pids) > 0 }
 
 // instructions returns a program with its constants and maps.
-func (c collection) instructions(name string, constants build.Constants) (asm.Instructions, error) {
+func (c collection) instructions(name string, constants build.Constants, condition *build.Condition) (asm.Instructions, error) {
 	ps, ok := c.spec.Programs[name]
 	if !ok {
 		return nil, fmt.Errorf("load program %s: it is not in the object", name)
 	}
-	insns, err := build.Program(ps.Instructions, constants)
+	insns, err := build.Program(ps.Instructions, constants, condition)
 	if err != nil {
 		return nil, err
 	}
@@ -343,7 +344,7 @@ func (c collection) instructions(name string, constants build.Constants) (asm.In
 
 // identify finds out what the programs see of this process and this kernel.
 func (s *Session) identify(o *build.Options) error {
-	fd, err := s.loadFD(bpfsys.Program{Name: bpf.ProgWhoami, Type: ebpf.RawTracepoint}, nil)
+	fd, err := s.loadFD(bpfsys.Program{Name: bpf.ProgWhoami, Type: ebpf.RawTracepoint}, nil, nil)
 	if err != nil {
 		return explain(fmt.Errorf("load program %s: %w", bpf.ProgWhoami, err))
 	}

@@ -86,7 +86,7 @@ type pointedWatcher struct {
 func newPointedWatcher(s *Session, c *Callees) (*pointedWatcher, error) {
 	prog, err := s.loadProgram(bpfsys.Program{
 		Name: bpf.ProgSeen, Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceKprobeMulti,
-	}, s.build.SeenConstants())
+	}, s.build.SeenConstants(), nil)
 	if err != nil {
 		return nil, explain(fmt.Errorf("load program %s: %w", bpf.ProgSeen, err))
 	}

@@ -283,7 +283,7 @@ INLINE u64 enter_node(struct site *site)
 		if (CONFIG(CONFIG_TASK))
 			site->task = bpf_get_current_task_btf();
 		pid_tgid = get_pid_tgid(site);
-		if (!wanted(site, pid_tgid))
+		if (!chosen(site, pid_tgid))
 			return 0;
 		at = claim_tree(task);
 		if (at == NO_TREE) {

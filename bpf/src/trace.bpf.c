@@ -41,6 +41,17 @@ struct {
 	MAP_TYPE(value, u8);
 } lost_frames SEC(".maps");
 
+/*
+ * With CONFIG_FILTER: the calls whose entries were sent by themselves, by frame,
+ * until they return. The exits of others are those of calls that nobody wants.
+ */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_HASH);
+	MAP_UINT(max_entries, 16384);
+	MAP_TYPE(key, u64);
+	MAP_TYPE(value, u8);
+} alone SEC(".maps");
+
 struct control control;
 
 #define MAX_CPUS 8192
@@ -194,6 +205,53 @@ INLINE bool wanted(const struct site *site, u64 pid_tgid)
 			return false;
 	}
 	return true;
+}
+
+/*
+ * Whether the condition holds. The loader puts its code in place of the load of
+ * CONFIG_CONDITION: it finds ctx in R1, leaves the answer in R0, and has the
+ * stack below what is used here.
+ */
+INLINE bool holds(void *ctx)
+{
+	u64 answer;
+
+	asm volatile("r1 = %1\n"
+		     "r0 = %2 ll\n"
+		     "%0 = r0"
+		     : "=r"(answer)
+		     : "r"(ctx), "i"(CONFIG_MARK + CONFIG_CONDITION)
+		     : "r0", "r1", "r2", "r3", "r4", "r5", "memory");
+	return answer;
+}
+
+/* Whether this call's entry is to be shown. */
+INLINE bool chosen(const struct site *site, u64 pid_tgid)
+{
+	return wanted(site, pid_tgid) && (!CONFIG_AGAIN(CONFIG_FILTER) || holds(site->ctx));
+}
+
+/* Forgets an entry that was sent by itself, and tells whether it was. */
+INLINE bool was_alone(const struct site *site)
+{
+	u64 frame = site->frame;
+
+	if (!control.alone || bpf_map_delete_elem(&alone, &frame))
+		return false;
+	__sync_fetch_and_add(&control.alone, -1);
+	return true;
+}
+
+INLINE void goes_alone(const struct site *site)
+{
+	u64 frame = site->frame;
+	u8 present = 1;
+
+	was_alone(site); /* what an older call at this frame left behind */
+	if (bpf_map_update_elem(&alone, &frame, &present, BPF_ANY))
+		COUNT(site, lost_exits);
+	else
+		__sync_fetch_and_add(&control.alone, 1);
 }
 
 INLINE void lose_entry(const struct site *site)
@@ -395,13 +453,17 @@ INLINE void entered(struct site *site)
 	if (CONFIG(CONFIG_TASK))
 		site->task = bpf_get_current_task_btf();
 	pid_tgid = get_pid_tgid(site);
-	if (!wanted(site, pid_tgid)) {
-		if (CONFIG(CONFIG_SLOTS))
+	if (!chosen(site, pid_tgid)) {
+		if (CONFIG_AGAIN(CONFIG_SLOTS))
 			forget(site);
+		if (CONFIG_AGAIN(CONFIG_FILTER))
+			was_alone(site);
 		return;
 	}
 	if (CONFIG(CONFIG_SLOTS) && keep(site, pid_tgid))
 		return;
+	if (CONFIG(CONFIG_FILTER))
+		goes_alone(site);
 	r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_RECORD_SIZE), 0);
 	if (UNLIKELY(!r)) {
 		lose_entry(site);
@@ -483,7 +545,7 @@ INLINE void left(struct site *site)
 	/* No frame: there was no entry, and a slot without one is free. */
 	if (CONFIG(CONFIG_SLOTS) && site->frame && s->frame == site->frame && returned(site, s, now, pid_tgid))
 		return;
-	if (!wanted(site, pid_tgid))
+	if (CONFIG(CONFIG_FILTER) ? !was_alone(site) : !wanted(site, pid_tgid))
 		return;
 	r = bpf_ringbuf_reserve(&events, sizeof(*r) + sizeof(*result), 0);
 	if (UNLIKELY(!r)) {

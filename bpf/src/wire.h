@@ -188,6 +188,7 @@ struct control {
 	u64 arm_fork; /* the next fork of the tracer is the command: follow it */
 	u64 lost_opens; /* open nodes not told of */
 	u64 lost_pids; /* processes that found no room in the set */
+	u64 alone; /* calls under way whose entries were sent by themselves, with CONFIG_FILTER */
 };
 
 /*
@@ -218,6 +219,7 @@ enum config {
 	CONFIG_SESSION,     /* 1: the program runs at returns too */
 	CONFIG_REGS,        /* argument words that calls pass in registers */
 	CONFIG_STACK_ARGS,  /* where the others are, from the stack pointer at the entry on */
+	CONFIG_FILTER,      /* 1: only calls for which a condition holds */
 
 	CONFIG_GRAPH,     /* 1: calls are nodes of a function graph */
 	CONFIG_ROOT,      /* 1: these begin a tree */
@@ -234,6 +236,8 @@ enum config {
 	CONFIG_STRINGS_SIZE,
 	CONFIG_STRINGS_ROOM, /* strings that a record has room for */
 	CONFIG_NODE_SIZE,
+
+	CONFIG_CONDITION, /* no constant: the loader puts code in place of its load, see holds() */
 };
 
 #endif

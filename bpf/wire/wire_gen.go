@@ -119,9 +119,10 @@ type Control struct {
 	ArmFork       uint64
 	LostOpens     uint64
 	LostPids      uint64
+	Alone         uint64
 }
 
-const ControlSize = 96
+const ControlSize = 104
 
 const (
 	KindEntry   = 1
@@ -168,21 +169,23 @@ const (
 	ConfigSession     = 19
 	ConfigRegs        = 20
 	ConfigStackArgs   = 21
-	ConfigGraph       = 22
-	ConfigRoot        = 23
-	ConfigNodes       = 24
-	ConfigEarly       = 25
-	ConfigNoIrqs      = 26
-	ConfigKeyAt       = 27
-	ConfigNoInterrupt = 28
-	ConfigNotFrom     = 29
-	ConfigNotFromSize = 30
-	ConfigByTarget    = 31
-	ConfigMaxWords    = 32
-	ConfigOpenSize    = 33
-	ConfigStringsSize = 34
-	ConfigStringsRoom = 35
-	ConfigNodeSize    = 36
+	ConfigFilter      = 22
+	ConfigGraph       = 23
+	ConfigRoot        = 24
+	ConfigNodes       = 25
+	ConfigEarly       = 26
+	ConfigNoIrqs      = 27
+	ConfigKeyAt       = 28
+	ConfigNoInterrupt = 29
+	ConfigNotFrom     = 30
+	ConfigNotFromSize = 31
+	ConfigByTarget    = 32
+	ConfigMaxWords    = 33
+	ConfigOpenSize    = 34
+	ConfigStringsSize = 35
+	ConfigStringsRoom = 36
+	ConfigNodeSize    = 37
+	ConfigCondition   = 38
 )
 
 const (

@@ -12,6 +12,9 @@ import (
 type Frame struct {
 	// Args is where the argument words are, the first one lowest.
 	Args int16
+	// Pointers says that those of pointers are pointers to the verifier, too, which
+	// it does not let programs calculate with.
+	Pointers bool
 	// Retval is where the result is.
 	Retval int16
 	// Top is the end of the memory that the code may use, downwards.
@@ -135,8 +138,7 @@ func (e *emitter) value(t *Tree) error {
 		e.set(asm.R0, t.Value)
 		return nil
 	case Arg:
-		e.add(asm.LoadMem(asm.R0, asm.RFP, e.frame.Args+int16(8*t.Word), asm.DWord))
-		e.wrap(asm.R0, t.Type)
+		e.argument(t)
 		return nil
 	case Retval:
 		e.add(asm.LoadMem(asm.R0, asm.RFP, e.frame.Retval, asm.DWord))
@@ -147,7 +149,11 @@ func (e *emitter) value(t *Tree) error {
 	case Choose:
 		return e.choose(t)
 	}
-	if err := e.value(t.X); err != nil {
+	operand := e.value
+	if t.Op == Load || t.Op == Same {
+		operand = e.address
+	}
+	if err := operand(t.X); err != nil {
 		return err
 	}
 	switch t.Op {
@@ -171,6 +177,40 @@ func (e *emitter) value(t *Tree) error {
 		return e.binary(t)
 	}
 	return nil
+}
+
+// address leaves what is only used as an address in R0.
+func (e *emitter) address(t *Tree) error {
+	x := t
+	for x.Op == Convert && x.Free {
+		x = x.X
+	}
+	if x.Op == Arg && x.Type.Size == 8 {
+		e.add(asm.LoadMem(asm.R0, asm.RFP, e.frame.Args+int16(8*x.Word), asm.DWord))
+		return nil
+	}
+	return e.value(t)
+}
+
+func (e *emitter) argument(t *Tree) {
+	from := e.frame.Args + int16(8*t.Word)
+	if !e.frame.Pointers || t.Type.Kind != Pointer {
+		e.add(asm.LoadMem(asm.R0, asm.RFP, from, asm.DWord))
+		e.wrap(asm.R0, t.Type)
+		return
+	}
+	// What comes back from memory that the verifier doesn't follow is a number.
+	to := e.push(8)
+	e.add(
+		asm.Mov.Reg(asm.R1, asm.RFP),
+		asm.Add.Imm(asm.R1, int32(to)),
+		asm.Mov.Imm(asm.R2, 8),
+		asm.Mov.Reg(asm.R3, asm.RFP),
+		asm.Add.Imm(asm.R3, int32(from)),
+		asm.FnProbeReadKernel.Call(),
+		asm.LoadMem(asm.R0, asm.RFP, to, asm.DWord),
+	)
+	e.pop(8)
 }
 
 // wrap makes a register hold the value that its low bytes have in a type.
@@ -357,7 +397,7 @@ func (e *emitter) binary(t *Tree) error {
 		e.operateImm(t, int32(v))
 		return nil
 	}
-	if isLeaf(t.Y) {
+	if e.isLeaf(t.Y) {
 		e.add(asm.Mov.Reg(asm.R2, asm.R0))
 		if err := e.value(t.Y); err != nil {
 			return err
@@ -377,7 +417,9 @@ func (e *emitter) binary(t *Tree) error {
 }
 
 // isLeaf tells values that take no more than R0.
-func isLeaf(t *Tree) bool { return t.Op == Const || t.Op == Arg || t.Op == Retval }
+func (e *emitter) isLeaf(t *Tree) bool {
+	return t.Op == Const || t.Op == Retval || t.Op == Arg && !(e.frame.Pointers && t.Type.Kind == Pointer)
+}
 
 var aluOps = map[Op]asm.ALUOp{Add: asm.Add, Sub: asm.Sub, Mul: asm.Mul, Div: asm.Div, Mod: asm.Mod, BitAnd: asm.And, BitOr: asm.Or, BitXor: asm.Xor,
 	ShiftLeft: asm.LSh, ShiftRight: asm.RSh}

@@ -145,8 +145,17 @@ const (
 // run runs compiled code, and tells whether the expression holds.
 func (f *fixture) run(t testing.TB, tree *Tree) bool {
 	t.Helper()
+	holds := f.runIn(t, tree, false)
+	if f.runIn(t, tree, true) != holds {
+		t.Errorf("%v: it depends on whether arguments are pointers", tree)
+	}
+	return holds
+}
+
+func (f *fixture) runIn(t testing.TB, tree *Tree, pointers bool) bool {
+	t.Helper()
 	const args, retval = -128, -136
-	code, err := Compile(tree, Frame{Args: args, Retval: retval, Top: retval, PerCPUOffsets: perCPUOffsets})
+	code, err := Compile(tree, Frame{Args: args, Retval: retval, Top: retval, Pointers: pointers, PerCPUOffsets: perCPUOffsets})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -432,7 +441,7 @@ func FuzzCondition(f *testing.F) {
 			_ = e.Caret()
 			return
 		}
-		code, err := Compile(tree, Frame{Args: -128, Retval: -136, Top: -136})
+		code, err := Compile(tree, Frame{Args: -128, Retval: -136, Top: -136, Pointers: true})
 		if err != nil || code.Bottom < -stackSize {
 			return // it takes too much of the stack
 		}

@@ -1,5 +1,10 @@
 package expr
 
+import (
+	"fmt"
+	"slices"
+)
+
 // Tree is a value, and how it comes about. All values are 64 bits: those of smaller
 // types with their sign or zeros in front. A tree has been checked: its operands have
 // the types that its operation needs.
@@ -59,6 +64,69 @@ func (o Op) String() string {
 		return names[o]
 	}
 	return "?"
+}
+
+// Words returns the argument words that a tree uses, in order.
+func (t *Tree) Words() []int {
+	var words []int
+	t.walk(func(t *Tree) {
+		if t.Op == Arg {
+			words = append(words, t.Word)
+		}
+	})
+	slices.Sort(words)
+	return slices.Compact(words)
+}
+
+func (t *Tree) walk(fn func(*Tree)) {
+	fn(t)
+	for _, x := range []*Tree{t.X, t.Y, t.Z} {
+		if x != nil {
+			x.walk(fn)
+		}
+	}
+}
+
+// And returns whether both of two conditions hold; x may be nil.
+func And(x, y *Tree) *Tree {
+	if x == nil {
+		return y
+	}
+	return &Tree{Op: Both, Type: intType, X: x, Y: y}
+}
+
+// String spells a tree in full: those that are spelled alike do the same.
+func (t *Tree) String() string {
+	s := t.Op.String()
+	switch t.Op {
+	case Const:
+		s += fmt.Sprintf(" %#x", t.Value)
+	case Arg:
+		s += fmt.Sprintf(" %d", t.Word)
+	case Load:
+		s += fmt.Sprintf(" %+d>>%d", t.Disp, t.Shift)
+	case Same:
+		s += fmt.Sprintf(" %+d %q %v", t.Disp, t.Text, t.Exact)
+	}
+	sign := 'u'
+	switch {
+	case t.Type.Kind == Bool:
+		sign = 'b'
+	case t.Type.Kind == Pointer:
+		sign = 'p'
+	case t.Type.Signed:
+		sign = 's'
+	}
+	s += fmt.Sprintf(" %c%d", sign, 8*t.Type.Size)
+	if t.Type.Bits > 0 {
+		s += fmt.Sprintf(":%d", t.Type.Bits)
+	}
+	for _, x := range []*Tree{t.X, t.Y, t.Z} {
+		if x != nil {
+			s += " " + x.String()
+		}
+	}
+	return "(" + s + ")"
 }
 
 func constant(v uint64, t Type) *Tree { return &Tree{Op: Const, Type: t, Value: wrap(v, t)} }

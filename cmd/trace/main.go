@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"fgtrace/btfx/expr"
 	"fgtrace/tracer/spec"
 )
 
@@ -65,6 +66,10 @@ func report(err error, stderr io.Writer) int {
 	var syntax *spec.SyntaxError
 	if errors.As(err, &syntax) {
 		fmt.Fprintln(stderr, syntax.Caret())
+	}
+	var expression *expr.Error
+	if errors.As(err, &expression) {
+		fmt.Fprintln(stderr, expression.Caret())
 	}
 	var coded interface{ ExitCode() int }
 	if errors.As(err, &coded) {

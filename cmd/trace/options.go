@@ -48,6 +48,7 @@ type options struct {
 	pids        []int
 	comm        string
 	filterCmd   bool
+	filterArgs  []string
 	duration    time.Duration
 	self        bool
 	dryRun      bool
@@ -115,6 +116,7 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 	f.DurationVar(&o.duration, "duration", 0, "stop after this time, such as 10s")
 	f.IntSliceVar(&o.pids, "filter-pid", nil, "only calls of these processes")
 	f.StringVar(&o.comm, "filter-comm", "", "only calls of tasks of this `NAME`")
+	f.StringArrayVar(&o.filterArgs, "filter-arg", nil, "only calls for which this C `EXPRESSION` over the parameters holds at the entry; repeatable: all must; with -g of the roots")
 	f.BoolVar(&o.filterCmd, "filter-cmd", false, "only calls of COMMAND and of all that it starts")
 	f.BoolVar(&o.self, "self", false, "show calls of trace itself, too")
 	f.StringVar(&o.bufferSize, "buffer-size", defaultBuffer, "size of the ring buffer, such as 64M")
@@ -242,6 +244,11 @@ func (o *options) asked() []spec.Target { return slices.Concat(o.targets, o.grap
 // isRoot tells whether a function was named as one that begins a graph.
 func (o *options) isRoot(name string) bool {
 	return slices.ContainsFunc(o.targets, func(t spec.Target) bool { return t.Match(name) })
+}
+
+// isExact tells whether a function was asked for by its name, and not by a glob.
+func (o *options) isExact(name string) bool {
+	return slices.ContainsFunc(o.targets, func(t spec.Target) bool { return !t.Glob && t.Match(name) })
 }
 
 // colored tells whether text to w is to have colours.

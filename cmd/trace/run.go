@@ -39,6 +39,11 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		return err
 	}
 	progress.phase("plan")
+	if len(o.filterArgs) > 0 {
+		if err := p.Filter(o.filterArgs, func(t *plan.Target) bool { return o.isRoot(t.Func) }, func(t *plan.Target) bool { return o.isExact(t.Func) }); err != nil {
+			return usageError{err}
+		}
+	}
 	if n := len(p.Targets); n > maxTargets && !o.yes && !o.dryRun && !o.graphProto {
 		return usageError{fmt.Errorf("plan: %q names %d functions; --yes traces more than %d", o.targetText(), n, maxTargets)}
 	}

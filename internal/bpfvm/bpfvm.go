@@ -266,7 +266,9 @@ func (v *VM) call(fn asm.BuiltinFunc) error {
 	switch fn {
 	case asm.FnProbeReadKernel:
 		v.regs[0] = 0
-		if v.Read(r[3], to) != nil {
+		if from := int64(r[3]-frame) + stackSize; from >= 0 && from+int64(len(to)) <= stackSize {
+			copy(to, v.stack[from:])
+		} else if v.Read(r[3], to) != nil {
 			clear(to)
 			v.regs[0] = ^uint64(0) - (-fault - 1)
 		}

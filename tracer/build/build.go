@@ -17,6 +17,7 @@ import (
 	"fgtrace/bpf"
 	"fgtrace/bpf/wire"
 	"fgtrace/btfx"
+	"fgtrace/btfx/expr"
 	"fgtrace/tracer/event"
 	"fgtrace/tracer/plan"
 )
@@ -27,6 +28,7 @@ type Options struct {
 	Self     uint32 // the tracer's tgid, whose calls are left out; 0: none are
 	Pids     bool   // only processes in the set
 	Comm     string // only tasks of this name; "": all
+	Filter   bool   // targets have conditions
 	Guard    bool   // the kernel doesn't guard programs against recursion
 	Task     Task
 	ReadTask bool // programs may read the current task_struct like their own memory
@@ -83,6 +85,7 @@ func (o Options) Constants(index int, t *plan.Target) (entry, exit Constants) {
 	shape := t.Shape(o.Stack)
 	common := o.constants(shape, stringBits(t))
 	common[wire.ConfigTarget] = uint64(index)
+	common[wire.ConfigFilter] = flag(t.Condition != nil)
 	common[wire.ConfigRetval] = flag(t.Ret != nil)
 	common[wire.ConfigFrameAt] = 0
 	if o.Graph != nil {
@@ -139,7 +142,9 @@ type Group struct {
 	Shape   event.Shape // of all their records
 	Strings uint64      // bit i: word i is read as a string; in graphs cookies tell
 	Room    int         // strings that a node's record has room for
-	Root    bool        // they begin trees of a function graph
+
+	Condition *expr.Tree // of all their entries; nil: none
+	Root      bool       // they begin trees of a function graph
 }
 
 // Groups sorts targets into groups: those whose records have room for the same.
@@ -149,10 +154,12 @@ func (o Options) Groups(targets []*plan.Target, indices []int) []Group {
 		strings uint64
 		room    int
 		root    bool
+
+		condition string
 	}
 	byKind := make(map[kind]int)
 	for _, i := range indices {
-		k := kind{strings: stringBits(targets[i]), root: targets[i].Root}
+		k := kind{strings: stringBits(targets[i]), root: targets[i].Root, condition: spellCondition(targets[i].Condition)}
 		if o.Graph != nil {
 			k.room, k.strings = roomFor(bits.OnesCount64(k.strings)), 0
 		}
@@ -160,7 +167,7 @@ func (o Options) Groups(targets []*plan.Target, indices []int) []Group {
 		if !ok {
 			at = len(groups)
 			byKind[k] = at
-			groups = append(groups, Group{Strings: k.strings, Room: k.room, Root: k.root})
+			groups = append(groups, Group{Strings: k.strings, Room: k.room, Root: k.root, Condition: targets[i].Condition})
 		}
 		g, shape := &groups[at], targets[i].Shape(o.Stack)
 		shape.Words = max(shape.Words, g.Shape.Words)
@@ -185,6 +192,7 @@ func roomFor(strings int) int {
 // GroupConstants returns the constants of a group's program.
 func (o Options) GroupConstants(g Group, regs arch.Regs) Constants {
 	c := o.constants(g.Shape, g.Strings)
+	c[wire.ConfigFilter] = flag(g.Condition != nil)
 	c[wire.ConfigSession] = flag(o.Exits)
 	c[wire.ConfigIsReturn], c[wire.ConfigCookie] = uint64(o.Kfuncs.IsReturn), uint64(o.Kfuncs.Cookie)
 	c[wire.ConfigRegs], c[wire.ConfigStackArgs] = uint64(len(regs.Args)), uint64(regs.StackArgs)
@@ -246,6 +254,7 @@ func (o Options) constants(shape event.Shape, strings uint64) Constants {
 		wire.ConfigGuard:       flag(o.Guard),
 		wire.ConfigForkTgid:    uint64(o.Task.Tgid),
 		wire.ConfigSession:     0,
+		wire.ConfigFilter:      0, // see Condition
 	}
 	for id := uint32(wire.ConfigGraph); id <= wire.ConfigNodeSize; id++ {
 		c[id] = 0 // see graphConstants
@@ -287,11 +296,14 @@ func flag(b bool) uint64 {
 
 const wordSize = 8
 
-// Program returns a copy of a program with its constants written in, and without
-// what they rule out. A constant that has no value is an error.
-func Program(template asm.Instructions, constants Constants) (asm.Instructions, error) {
+// Program returns a copy of a program with its constants and condition written in,
+// and without what they rule out. A constant that has no value is an error.
+func Program(template asm.Instructions, constants Constants, condition *Condition) (asm.Instructions, error) {
 	insns, err := fill(template, constants)
 	if err != nil {
+		return nil, err
+	}
+	if insns, err = splice(insns, condition); err != nil {
 		return nil, err
 	}
 	if insns, err = prune(insns); err != nil {
@@ -305,10 +317,13 @@ func fill(template asm.Instructions, constants Constants) (asm.Instructions, err
 	insns := slices.Clone(template)
 	for i := range insns {
 		ins := &insns[i]
-		if !ins.OpCode.IsDWordLoad() || ins.IsLoadFromMap() || uint64(ins.Constant)>>32 != wire.ConfigMark>>32 {
+		if !isMark(ins) {
 			continue
 		}
 		id := uint32(ins.Constant)
+		if id == wire.ConfigCondition {
+			continue // see splice
+		}
 		value, ok := constants[id]
 		if !ok {
 			return nil, fmt.Errorf("build program: instruction %d: constant %d has no value", i, id)
@@ -369,7 +384,7 @@ const mmapable = 1 << 10
 // Maps returns the maps of a trace of so many targets, by name.
 func (o Options) Maps(spec *ebpf.CollectionSpec, targets int) (map[string]*ebpf.MapSpec, error) {
 	specs := make(map[string]*ebpf.MapSpec)
-	names := []string{bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapLost, bpf.MapControl}
+	names := []string{bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapLost, bpf.MapAlone, bpf.MapControl}
 	if o.Graph != nil {
 		names = append(names, bpf.MapTrees)
 	}
@@ -397,6 +412,9 @@ func (o Options) Maps(spec *ebpf.CollectionSpec, targets int) (map[string]*ebpf.
 	}
 	if !o.Exits {
 		specs[bpf.MapLost].MaxEntries = 1
+	}
+	if !o.Exits || !o.Filter {
+		specs[bpf.MapAlone].MaxEntries = 1
 	}
 	return specs, nil
 }

@@ -57,7 +57,7 @@ func targets(t *testing.T) []*plan.Target {
 // configNames are enum config's, in its order.
 var configNames = []string{
 	"target", "record_size", "call_size", "words", "strings", "stack_at", "call_stack_at", "slots", "copy_ctx", "retval",
-	"self", "pids", "comm", "comm_lo", "comm_hi", "guard", "fork_tgid", "task", "frame_at", "session", "regs", "stack_args",
+	"self", "pids", "comm", "comm_lo", "comm_hi", "guard", "fork_tgid", "task", "frame_at", "session", "regs", "stack_args", "filter",
 	"graph", "root", "nodes", "early", "no_irqs", "key_at", "no_interrupt", "not_from", "not_from_size", "by_target", "max_words", "open_size", "strings_size", "strings_room", "node_size",
 }
 
@@ -208,7 +208,7 @@ func TestComplete(t *testing.T) {
 			o := Options{Exits: test.exits, Kfuncs: test.kfuncs}
 			for _, a := range []arch.Arch{arch.AMD64(), arch.ARM64()} {
 				g := Group{Shape: event.Shape{Words: 9}}
-				insns, err := Program(object(t).Programs[bpf.ProgProbe].Instructions, o.GroupConstants(g, a.Regs))
+				insns, err := Program(object(t).Programs[bpf.ProgProbe].Instructions, o.GroupConstants(g, a.Regs), nil)
 				if !errors.Is(err, test.err) {
 					t.Fatalf("%s: %v, want %v", a.Name, err, test.err)
 				}
@@ -252,7 +252,7 @@ func TestCommWords(t *testing.T) {
 func marks(insns asm.Instructions) int {
 	n := 0
 	for _, ins := range insns {
-		if ins.OpCode.IsDWordLoad() && uint64(ins.Constant)>>32 == wire.ConfigMark>>32 {
+		if isMark(&ins) && uint32(ins.Constant) != wire.ConfigCondition {
 			n++
 		}
 	}
@@ -272,7 +272,7 @@ func TestProgram(t *testing.T) {
 				t.Errorf("%s has no constants", name)
 			}
 			before := fmt.Sprint(template)
-			insns, err := Program(template, constants)
+			insns, err := Program(template, constants, nil)
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
 				continue
@@ -343,7 +343,7 @@ func TestUnknownConstant(t *testing.T) {
 // they are functions.
 func TestObject(t *testing.T) {
 	s := object(t)
-	maps := []string{bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapLost, bpf.MapTrees, bpf.MapControl}
+	maps := []string{bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapLost, bpf.MapAlone, bpf.MapTrees, bpf.MapControl}
 	programs := []string{
 		bpf.ProgEntry, bpf.ProgExit, bpf.ProgSession, bpf.ProgProbe, bpf.ProgFork, bpf.ProgFree, bpf.ProgSeen, bpf.ProgKprobe, bpf.ProgKretprobe, bpf.ProgWhoami, bpf.ProgPeek,
 	}
@@ -410,21 +410,31 @@ func TestMaps(t *testing.T) {
 	}{
 		"entries alone": {
 			Options{BufferSize: 1 << 23}, 1,
-			map[string]uint32{bpf.MapEvents: 1 << 23, bpf.MapCounts: 1, bpf.MapPids: 1, bpf.MapLost: 1, bpf.MapControl: 1},
+			map[string]uint32{bpf.MapEvents: 1 << 23, bpf.MapCounts: 1, bpf.MapPids: 1, bpf.MapLost: 1, bpf.MapAlone: 1, bpf.MapControl: 1},
 		},
 		"all": {
 			Options{BufferSize: 4096, Exits: true, Pids: true}, 120,
-			map[string]uint32{bpf.MapEvents: 4096, bpf.MapCounts: 120, bpf.MapPids: 32768, bpf.MapLost: 16384, bpf.MapControl: 1},
+			map[string]uint32{bpf.MapEvents: 4096, bpf.MapCounts: 120, bpf.MapPids: 32768, bpf.MapLost: 16384, bpf.MapAlone: 1, bpf.MapControl: 1},
 		},
 		"graph": {
 			Options{BufferSize: 4096, Exits: true, Graph: &Graph{Nodes: 6}}, 3,
 			map[string]uint32{
-				bpf.MapEvents: 4096, bpf.MapCounts: 3, bpf.MapPids: 1, bpf.MapLost: 16384, bpf.MapControl: 1, bpf.MapTrees: 1024,
+				bpf.MapEvents: 4096, bpf.MapCounts: 3, bpf.MapPids: 1, bpf.MapLost: 16384, bpf.MapAlone: 1, bpf.MapControl: 1, bpf.MapTrees: 1024,
 			},
+		},
+		"filter": {
+			Options{BufferSize: 4096, Exits: true, Filter: true}, 1,
+			map[string]uint32{
+				bpf.MapEvents: 4096, bpf.MapCounts: 1, bpf.MapPids: 1, bpf.MapLost: 16384, bpf.MapAlone: 16384, bpf.MapControl: 1,
+			},
+		},
+		"filter of entries alone": {
+			Options{BufferSize: 4096, Filter: true}, 1,
+			map[string]uint32{bpf.MapEvents: 4096, bpf.MapCounts: 1, bpf.MapPids: 1, bpf.MapLost: 1, bpf.MapAlone: 1, bpf.MapControl: 1},
 		},
 		"no targets": {
 			Options{BufferSize: 4096}, 0,
-			map[string]uint32{bpf.MapEvents: 4096, bpf.MapCounts: 1, bpf.MapPids: 1, bpf.MapLost: 1, bpf.MapControl: 1},
+			map[string]uint32{bpf.MapEvents: 4096, bpf.MapCounts: 1, bpf.MapPids: 1, bpf.MapLost: 1, bpf.MapAlone: 1, bpf.MapControl: 1},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -472,7 +482,7 @@ func TestNoTrees(t *testing.T) {
 	for name, constants := range map[string]Constants{
 		bpf.ProgEntry: entry, bpf.ProgExit: exit, bpf.ProgSession: group, bpf.ProgProbe: group,
 	} {
-		insns, err := Program(s.Programs[name].Instructions, constants)
+		insns, err := Program(s.Programs[name].Instructions, constants, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -244,11 +244,7 @@ func (g *graph) rebuild() (asm.Instructions, error) {
 		}
 		at[i] = next
 	}
-	offsets := make([]int, len(kept))
-	iter := kept.Iterate()
-	for iter.Next() {
-		offsets[iter.Index] = int(iter.Offset)
-	}
+	offsets := rawOffsets(kept)
 	for i := range kept {
 		if to := g.target[from[i]]; to >= 0 {
 			if at[to] >= len(kept) {

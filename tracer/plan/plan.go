@@ -11,6 +11,7 @@ import (
 
 	"fgtrace/arch"
 	"fgtrace/btfx"
+	"fgtrace/btfx/expr"
 	"fgtrace/tracer/event"
 	"fgtrace/tracer/spec"
 )
@@ -79,6 +80,9 @@ type Target struct {
 	Addr   uint64       // of the function; 0 until Check, or where symbols are hidden
 	Root   bool         // begins a tree of a function graph
 	Raw    bool         // has no prototype: ID is 0, and parameters are registers
+
+	// Condition is what holds at the entries of the calls that are shown; nil: all are.
+	Condition *expr.Tree
 
 	// Patchable tells that the function's code was looked at, and is such as
 	// ftrace patches.

@@ -1,0 +1,156 @@
+package matrix
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// readZero makes calls of vfs_read for so many bytes, in rounds.
+func readZero(t *testing.T, rounds int, sizes []int) func() {
+	return func() {
+		onWorker(func() {
+			fd, err := unix.Open("/dev/zero", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer unix.Close(fd)
+			buf := make([]byte, slices.Max(sizes))
+			for range rounds {
+				for _, n := range sizes {
+					if _, err := unix.Read(fd, buf[:n]); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+}
+
+// readSizes returns what calls of vfs_read were made for.
+func readSizes(t *testing.T, events []event) []int64 {
+	t.Helper()
+	sizes := []int64{}
+	for _, e := range events {
+		count, ok := e.arg("count")
+		number, isNumber := count.Value.(json.Number)
+		if !ok || !isNumber {
+			t.Fatalf("%+v has no count", e)
+		}
+		n, err := number.Int64()
+		if err != nil {
+			t.Fatal(err)
+		}
+		sizes = append(sizes, n)
+	}
+	return sizes
+}
+
+// TestGuestFilterArg: those calls are shown for which expressions hold, and no
+// others, by each way of attaching and in each mode.
+func TestGuestFilterArg(t *testing.T) {
+	inGuest(t)
+	const rounds = 3
+	sizes := []int{16, 100, 101, 200, 4096}
+	isZero := `file->f_path.dentry->d_name.name == "zero"`
+	type filter struct {
+		exprs []string
+		want  func(size int) bool
+	}
+	large := filter{[]string{isZero, "buf && count % 100 == 0"}, func(n int) bool { return n%100 == 0 }}
+	check := func(t *testing.T, f filter, args ...string) {
+		t.Helper()
+		args = append([]string{"-k", "vfs_read", "--filter-comm", workerName}, args...)
+		for _, e := range f.exprs {
+			args = append(args, "--filter-arg", e)
+		}
+		o := traceDuring(t, readZero(t, rounds, sizes), args...)
+		want := []int64{}
+		for range rounds {
+			for _, n := range sizes {
+				if f.want(n) {
+					want = append(want, int64(n))
+				}
+			}
+		}
+		kinds := eventsOf(modeOf(args))
+		for _, kind := range kinds {
+			if got := readSizes(t, o.of(kind, "vfs_read")); !slices.Equal(got, want) {
+				t.Errorf("%s events of %v bytes, want %v; %+v", kind, got, want, o.End)
+			}
+		}
+		if len(o.Events) != len(kinds)*len(want) {
+			t.Errorf("%d events, want %d of each of %v", len(o.Events), len(want), kinds)
+		}
+	}
+	for _, f := range []filter{
+		{[]string{"count > 100"}, func(n int) bool { return n > 100 }},
+		{[]string{"count > 100", "count < 4096"}, func(n int) bool { return n > 100 && n < 4096 }},
+		{[]string{"file->f_inode->i_rdev == (1 << 20 | 5) && count == 16"}, func(n int) bool { return n == 16 }},
+		{[]string{"!file->f_inode->i_rdev"}, func(int) bool { return false }},
+		{[]string{"((struct file *)((char *)file + (count - count)))->f_inode == file->f_inode"}, func(int) bool { return true }},
+		{[]string{"(long)file < 0 && file != NULL && (unsigned)(long)file == ((long)file & 0xffffffff)"}, func(int) bool { return true }},
+		{[]string{"((struct file *)8)->f_inode || 1"}, func(int) bool { return false }}, // it can't be read
+		large,
+	} {
+		t.Run(strings.Join(f.exprs, ", "), func(t *testing.T) { check(t, f) })
+	}
+	for _, mode := range []string{"entry", "exit", "entry,exit"} {
+		t.Run(mode, func(t *testing.T) { check(t, large, "-m", mode) })
+	}
+	for backend, have := range backends() {
+		if have {
+			t.Run(backend, func(t *testing.T) { check(t, large, "--backend", backend) })
+		}
+	}
+}
+
+// TestGuestFilterRoots: expressions select the roots of a graph, which are then
+// whole.
+func TestGuestFilterRoots(t *testing.T) {
+	inGuest(t)
+	sizes := []int{16, 200}
+	args := []string{"-k", "vfs_read", "-g", "--fgraph-max-depth", "1", "--fgraph-include", "rw_verify_area", "--no-learn", "--filter-comm", workerName}
+	all := traceDuring(t, readZero(t, 4, sizes), args...)
+	some := traceDuring(t, readZero(t, 4, sizes), append(args, "--filter-arg", "count == 200")...)
+	if got, want := readSizes(t, some.of("call", "vfs_read")), []int64{200, 200, 200, 200}; !slices.Equal(got, want) {
+		t.Errorf("roots of %v bytes, want %v; %+v", got, want, some.End)
+	}
+	if got, want := len(some.of("call", "rw_verify_area")), len(all.of("call", "rw_verify_area"))/2; got != want || want == 0 {
+		t.Errorf("%d nodes below them, want %d; %+v", got, want, some.End)
+	}
+}
+
+// TestGuestFilterErrors: an expression that does not apply is an error of a name,
+// before anything is attached, and leaves out functions of a glob.
+func TestGuestFilterErrors(t *testing.T) {
+	inGuest(t)
+	for expression, want := range map[string]string{
+		"counts > 1":    "trace: filter calls of vfs_read: at offset 0: there is no counts here: count?; parameters are file, buf, count, pos\ncounts > 1\n^\n",
+		"count >":       "trace: filter calls of vfs_read: at offset 7: the end where a value is expected\ncount >\n       ^\n",
+		"file->f_ino":   "at offset 6: struct file has no member f_ino",
+		"skb->len":      "there is no skb here",
+		"retval < 0":    "there is no result",
+		"file == \"x\"": "a string is compared with",
+	} {
+		res := run(t, "-k", "vfs_read", "--filter-arg", expression, "--", "true")
+		if res.Status != 2 || !strings.Contains(res.Stderr, want) || res.Stdout != "" {
+			t.Errorf("%s: status %d: %q, want %q", expression, res.Status, res.Stderr, want)
+		}
+	}
+	o := traceDuring(t, readZero(t, 3, []int{7}), "-k", "vfs_read,vfs_fsync*", "--filter-comm", workerName, "--filter-arg", "count == 7")
+	if got := readSizes(t, o.Events); fmt.Sprint(got) != "[7 7 7]" {
+		t.Errorf("calls of %v bytes", got)
+	}
+	if reason, ok := o.End.skipped("vfs_fsync"); !ok || !strings.Contains(reason, "there is no count here") {
+		t.Errorf("vfs_fsync is not told of: %q; %+v", reason, o.End)
+	}
+	if res := run(t, "-k", "vfs_fsync*", "--filter-arg", "count == 7", "--", "true"); res.Status == 0 || !strings.Contains(res.Stderr, "can be traced") {
+		t.Errorf("status %d: %s", res.Status, res.Stderr)
+	}
+}

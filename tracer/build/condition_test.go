@@ -1,0 +1,131 @@
+package build
+
+import (
+	"testing"
+
+	"github.com/cilium/ebpf/asm"
+
+	"fgtrace/arch"
+	"fgtrace/bpf"
+	"fgtrace/bpf/wire"
+	"fgtrace/btfx"
+	"fgtrace/btfx/expr"
+	"fgtrace/internal/bpfvm"
+	"fgtrace/internal/btftest"
+)
+
+// mark is the load that stands for a condition.
+var mark = asm.LoadImm(asm.R0, int64(wire.ConfigMark+wire.ConfigCondition), asm.DWord)
+
+// condition makes one over words that are numbers.
+func condition(t *testing.T, text string, words ...int) *expr.Tree {
+	t.Helper()
+	types := btftest.Types(t, btftest.Long)
+	long, ok := types.FindType(btfx.KindInt, "long")
+	if !ok {
+		t.Fatal("no long")
+	}
+	scope := expr.Scope{Types: types}
+	for i, word := range words {
+		scope.Params = append(scope.Params, expr.Param{Name: string(rune('a' + i)), Type: long, Word: word})
+	}
+	tree, err := expr.Condition(text, scope)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+// TestSplice: code around a condition goes where it went, and the stack that it uses
+// is left alone.
+func TestSplice(t *testing.T) {
+	regs := arch.AMD64().Regs
+	const ctx, stack = 0x1000, 0x9000
+	memory := map[uint64]uint64{}
+	for i := range uint64(12) {
+		memory[ctx+8*i] = 100 + i // of a trampoline
+	}
+	read := func(addr uint64, buf []byte) error {
+		for i := 0; i < len(buf); i += 8 {
+			at := addr + uint64(i)
+			v := memory[at]
+			if at >= stack {
+				v = 200 + (at-stack-uint64(regs.StackArgs))/8
+			}
+			for j := range 8 {
+				buf[i+j] = byte(v >> (8 * j))
+			}
+		}
+		return nil
+	}
+	for _, test := range []struct {
+		name string
+		from Condition
+		text string
+		word int // of a
+		want uint64
+	}{
+		{"none", Condition{}, "", 0, 30},
+		{"holds", Condition{Copy: true}, "a == 102 && b == 104", 2, 30},
+		{"does not", Condition{Copy: true}, "a == 103", 2, 20},
+		{"no arguments", Condition{Copy: true}, "1", 2, 30},
+		{"of the stack", Condition{Regs: &regs}, "a == 201 && b == 203", 7, 30},
+		{"not of the stack", Condition{Regs: &regs}, "a == 200", 7, 20},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			insns := asm.Instructions{
+				asm.Mov.Imm(asm.R6, ctx),
+				asm.Mov.Imm(asm.R7, 5),
+				asm.StoreMem(asm.RFP, -24, asm.R7, asm.DWord),
+				jump(asm.JEq, asm.R7, 6, 6), // over the mark
+				asm.Mov.Reg(asm.R1, asm.R6),
+				mark,
+				jump(asm.JEq, asm.R0, 0, 2),
+				asm.Mov.Imm(asm.R8, 25),
+				always(1),
+				asm.Mov.Imm(asm.R8, 15),
+				asm.LoadMem(asm.R0, asm.RFP, -24, asm.DWord),
+				asm.Add.Reg(asm.R0, asm.R8),
+				jump(asm.JGT, asm.R7, 5, -11), // back over it
+				asm.Return(),
+			}
+			var c *Condition
+			if test.text != "" {
+				c = &test.from
+				c.Tree = condition(t, test.text, test.word, test.word+2)
+			}
+			code, err := splice(insns, c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if c != nil && c.Regs != nil { // there is no such memory to load from
+				for i := range code {
+					if ins := &code[i]; ins.OpCode.Class() == asm.LdXClass && ins.Src == asm.R1 && int(ins.Offset) == regs.SP {
+						*ins = asm.Mov.Imm(asm.R3, stack)
+					}
+				}
+			}
+			vm := bpfvm.VM{Read: read}
+			if got, err := vm.Run(code); err != nil || got != test.want {
+				t.Errorf("%d, %v, want %d\n%v", got, err, test.want, code)
+			}
+		})
+	}
+}
+
+// TestProgramsHaveCondition: the programs that run at entries ask, others don't.
+func TestProgramsHaveCondition(t *testing.T) {
+	for name, want := range map[string]int{
+		bpf.ProgEntry: 2, bpf.ProgSession: 2, bpf.ProgProbe: 2, bpf.ProgKprobe: 1, bpf.ProgExit: 0, bpf.ProgFree: 0,
+	} {
+		n := 0
+		for _, ins := range object(t).Programs[name].Instructions {
+			if isMark(&ins) && uint32(ins.Constant) == wire.ConfigCondition {
+				n++
+			}
+		}
+		if n != want {
+			t.Errorf("%s has %d places for a condition, want %d", name, n, want)
+		}
+	}
+}
