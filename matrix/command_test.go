@@ -281,8 +281,9 @@ func TestGuestSelf(t *testing.T) {
 			if (own > 0) != self || (o.End.Self > 0) == self {
 				t.Errorf("%d events of trace itself, %d left out", own, o.End.Self)
 			}
-			if others < 5 {
-				t.Errorf("%d writes of the command", others)
+			// A task that takes the place of trace's in the middle of a program is missed.
+			if others+int(o.End.RecursionMisses) < 5 {
+				t.Errorf("%d writes of the command; %+v", others, o.End)
 			}
 		})
 	}

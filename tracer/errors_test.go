@@ -14,7 +14,8 @@ import (
 func TestUnused(t *testing.T) {
 	s := &Session{}
 	refused := &bpfsys.VerifierError{Err: unix.EACCES, Log: "0: R1=ctx()\nR2 unbounded memory access\nprocessed 3 insns\n"}
-	for _, err := range []error{nil, unix.EINVAL, refused, fmt.Errorf("load program: %w", refused)} {
+	unknown := &bpfsys.VerifierError{Err: unix.EINVAL, Log: "Tracing programs must provide btf_id\n"}
+	for _, err := range []error{nil, unix.EINVAL, unknown, refused, fmt.Errorf("load program: %w", refused)} {
 		s.noteUnused(way{name: "kprobe.session"}, err)
 	}
 	s.noteUnused(way{name: "fsession.multi"}, refused)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 	"unsafe"
 
@@ -456,8 +457,8 @@ func (s *Session) Unused() []string { return s.unused }
 
 func (s *Session) noteUnused(w way, err error) {
 	var verifier *bpfsys.VerifierError
-	if !errors.As(err, &verifier) {
-		return // the kernel does not know it
+	if !errors.As(err, &verifier) || strings.Contains(verifier.Log, "must provide btf_id") {
+		return // the kernel does not know it: before its own look at the attach type, or after
 	}
 	if text := fmt.Sprintf("%s is not used: the verifier refuses its program: %v", w.name, verifier); !slices.Contains(s.unused, text) {
 		s.unused = append(s.unused, text)
