@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -126,6 +127,117 @@ func TestGuestFilterRoots(t *testing.T) {
 	}
 }
 
+// TestGuestFilterRet: calls are shown by what they returned, with and without strings,
+// and in each mode that has exits.
+func TestGuestFilterRet(t *testing.T) {
+	inGuest(t)
+	open := func() {
+		onWorker(func() {
+			for i := range 6 {
+				path := "/dev/null"
+				if i%3 == 0 {
+					path = "/none"
+				}
+				if fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0); err == nil {
+					unix.Close(fd)
+				}
+			}
+		})
+	}
+	for _, mode := range []string{"", "exit", "entry,exit"} {
+		t.Run("strings "+mode, func(t *testing.T) {
+			args := []string{"-k", "do_sys_openat2", "--filter-comm", workerName, "--filter-ret", "retval == -2"}
+			if mode != "" {
+				args = append(args, "-m", mode)
+			}
+			o := traceDuring(t, open, args...)
+			failed, entries := 0, len(o.of("entry", ""))
+			for _, e := range o.Events {
+				if e.Event != "entry" && e.Retval.Error == "-ENOENT" {
+					failed++
+				}
+			}
+			want := map[bool]int{true: 6}[mode == "entry,exit"] // entries are shown before anybody knows
+			if failed != 2 || entries != want || len(o.Events) != failed+entries {
+				t.Errorf("%d calls that failed, want 2, and %d entries, want %d, of %d; %+v", failed, entries, want, len(o.Events), o.End)
+			}
+		})
+	}
+	sizes := []int{16, 200, 300}
+	for backend, have := range backends() {
+		if have {
+			t.Run(backend, func(t *testing.T) {
+				o := traceDuring(t, readZero(t, 3, sizes), "-k", "vfs_read", "--filter-comm", workerName, "--backend", backend,
+					"--filter-ret", "retval > 100", "--filter-ret", "retval < 300", "--filter-arg", "count != 300 || !buf")
+				if got := readSizes(t, o.Events); fmt.Sprint(got) != "[200 200 200]" {
+					t.Errorf("calls of %v bytes; %+v", got, o.End)
+				}
+			})
+		}
+	}
+	o := traceDuring(t, readZero(t, 3, sizes), "-k", "vfs_read", "--filter-comm", workerName, "--filter-ret", "retval / 100 == 2")
+	if got := readSizes(t, o.Events); fmt.Sprint(got) != "[200 200 200]" {
+		t.Errorf("calls of %v bytes; %+v", got, o.End)
+	}
+}
+
+// TestGuestDurationThreshold: calls that took less are not shown.
+func TestGuestDurationThreshold(t *testing.T) {
+	inGuest(t)
+	const slow = 50 * time.Millisecond
+	work := func() {
+		var ends [2]int
+		if err := unix.Pipe2(ends[:], unix.O_CLOEXEC); err != nil {
+			t.Error(err)
+			return
+		}
+		defer files(ends[:]).close()
+		onWorker(func() {
+			buf := make([]byte, 9)
+			for i := range 6 {
+				size, delay := 1, time.Duration(0)
+				if i%3 == 0 {
+					size, delay = 7, slow
+				}
+				written := make(chan error)
+				go func() {
+					time.Sleep(delay)
+					_, err := unix.Write(ends[1], buf[:size])
+					written <- err
+				}()
+				if delay == 0 {
+					if err := <-written; err != nil {
+						t.Error(err)
+					}
+				}
+				if n, err := unix.Read(ends[0], buf[:size]); n != size || err != nil {
+					t.Errorf("read %d, %v", n, err)
+				}
+				if delay > 0 {
+					if err := <-written; err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	for _, mode := range []string{"", "exit"} {
+		args := []string{"-k", "vfs_read", "--filter-comm", workerName, "--filter-arg", "count < 9", "--duration-threshold", (slow / 2).String()}
+		if mode != "" {
+			args = append(args, "-m", mode)
+		}
+		o := traceDuring(t, work, args...)
+		if got := len(o.Events); got != 2 {
+			t.Errorf("mode %q: %d calls, want 2; %+v %+v", mode, got, o.Events, o.End)
+		}
+		for _, e := range o.Events {
+			if time.Duration(e.Duration) < slow/2 || fmt.Sprint(e.Retval.Value) != "7" {
+				t.Errorf("%+v", e)
+			}
+		}
+	}
+}
+
 // TestGuestFilterErrors: an expression that does not apply is an error of a name,
 // before anything is attached, and leaves out functions of a glob.
 func TestGuestFilterErrors(t *testing.T) {
@@ -149,6 +261,21 @@ func TestGuestFilterErrors(t *testing.T) {
 	}
 	if reason, ok := o.End.skipped("vfs_fsync"); !ok || !strings.Contains(reason, "there is no count here") {
 		t.Errorf("vfs_fsync is not told of: %q; %+v", reason, o.End)
+	}
+	for args, want := range map[string]string{
+		"--filter-ret retvall<0":             "there is no retvall here, only retval",
+		"--filter-ret count>0":               "there is no count here, only retval",
+		"-m entry --filter-ret retval<0":     "parse --filter-ret: entries alone have no exits",
+		"-m entry --duration-threshold 1s":   "parse --duration-threshold: entries alone have no exits",
+		"-g --filter-ret retval<0":           "it doesn't go with -g",
+		"-g --duration-threshold 1ms":        "it doesn't go with -g",
+		"--duration-threshold -1ms":          "-1ms is negative",
+		"-k consume_skb --filter-ret retval": "filter calls of consume_skb: at offset 0: there is no result",
+	} {
+		res := run(t, append([]string{"-k", "vfs_read"}, strings.Fields(args)...)...)
+		if res.Status != 2 || !strings.Contains(res.Stderr, want) {
+			t.Errorf("%s: status %d: %q, want %q", args, res.Status, res.Stderr, want)
+		}
 	}
 	if res := run(t, "-k", "vfs_fsync*", "--filter-arg", "count == 7", "--", "true"); res.Status == 0 || !strings.Contains(res.Stderr, "can be traced") {
 		t.Errorf("status %d: %s", res.Status, res.Stderr)

@@ -12,17 +12,17 @@ import (
 	"fgtrace/tracer/build"
 )
 
-// loadFD loads the program of p's name with its constants and condition, and returns
+// loadFD loads the program of p's name with its constants and conditions, and returns
 // its descriptor.
-func (s *Session) loadFD(p bpfsys.Program, constants build.Constants, condition *build.Condition) (fd int, err error) {
-	if p.Insns, err = s.programs.instructions(p.Name, constants, condition); err != nil {
+func (s *Session) loadFD(p bpfsys.Program, constants build.Constants, conditions build.Conditions) (fd int, err error) {
+	if p.Insns, err = s.programs.instructions(p.Name, constants, conditions); err != nil {
 		return -1, err
 	}
 	return bpfsys.Load(p)
 }
 
-func (s *Session) loadProgram(p bpfsys.Program, constants build.Constants, condition *build.Condition) (*ebpf.Program, error) {
-	fd, err := s.loadFD(p, constants, condition)
+func (s *Session) loadProgram(p bpfsys.Program, constants build.Constants, conditions build.Conditions) (*ebpf.Program, error) {
+	fd, err := s.loadFD(p, constants, conditions)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +31,7 @@ func (s *Session) loadProgram(p bpfsys.Program, constants build.Constants, condi
 
 // onTracepoint attaches a program to a tracepoint, until the session is closed.
 func (s *Session) onTracepoint(name, tracepoint string, constants build.Constants) error {
-	prog, err := s.loadFD(bpfsys.Program{Name: name, Type: ebpf.RawTracepoint}, constants, nil)
+	prog, err := s.loadFD(bpfsys.Program{Name: name, Type: ebpf.RawTracepoint}, constants, build.Conditions{})
 	if err != nil {
 		return explain(fmt.Errorf("load program %s: %w", name, err))
 	}
@@ -82,15 +82,18 @@ func (h *halving) run(from, to int) error {
 	return h.run(half, to)
 }
 
-// condition makes that of programs which find their arguments in a trampoline's
-// context, or copy it from there, or are probes; nil where there is none.
-func (s *Session) condition(t *expr.Tree, isCopy, isProbe bool) *build.Condition {
-	if t == nil {
-		return nil
+// conditions makes those of programs which find their arguments in a trampoline's
+// context, or copy it from there, or are probes.
+func (s *Session) conditions(entry, result *expr.Tree, isCopy, isProbe bool) build.Conditions {
+	of := func(t *expr.Tree) *build.Condition {
+		if t == nil {
+			return nil
+		}
+		c := &build.Condition{Tree: t, Copy: isCopy}
+		if isProbe {
+			c.Regs = &s.kernel.Arch.Regs
+		}
+		return c
 	}
-	c := &build.Condition{Tree: t, Copy: isCopy}
-	if isProbe {
-		c.Regs = &s.kernel.Arch.Regs
-	}
-	return c
+	return build.Conditions{Entry: of(entry), Result: of(result)}
 }

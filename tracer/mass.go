@@ -131,7 +131,7 @@ func (m *mass) load(o build.Options) error {
 		}
 		prog, err := m.session.loadProgram(bpfsys.Program{
 			Name: m.way.program, Type: m.way.typ, AttachType: m.attachType(),
-		}, o.GroupConstants(g, m.session.kernel.Arch.Regs), m.session.condition(g.Condition, true, m.way.typ == ebpf.Kprobe))
+		}, o.GroupConstants(g, m.session.kernel.Arch.Regs), m.session.conditions(g.Condition, g.ResultCondition, true, m.way.typ == ebpf.Kprobe))
 		if err != nil {
 			return fmt.Errorf("load program of %s: %w", m.way.name, err)
 		}

@@ -35,6 +35,7 @@ type Options struct {
 	Command    bool  // show only calls of what Follow starts; adds to Pids
 	Comm       string
 	Backend    string        // one of Backends; "": the best that the kernel has
+	LeastTime  time.Duration // of a call that is shown
 	BufferSize int           // of the ring buffer, in bytes: a power of two of pages
 	Graph      *GraphOptions // calls are nodes of a function graph; nil: they are on their own
 
@@ -121,6 +122,7 @@ func (s *Session) load() error {
 		Comm:       s.opts.Comm,
 		Exits:      s.opts.Exits,
 		BufferSize: s.opts.BufferSize,
+		LeastTime:  s.opts.LeastTime,
 		Filter:     slices.ContainsFunc(s.targets, func(t *plan.Target) bool { return t.Condition != nil }),
 	}
 	if o.Task, err = taskOffsets(s.kernel.Types); err != nil {
@@ -326,12 +328,12 @@ func taskOffsets(types *btfx.Types) (build.Task, error) {
 func (s *Session) filtersPids() bool { return s.opts.Command || len(s.opts.Pids) > 0 }
 
 // instructions returns a program with its constants and maps.
-func (c collection) instructions(name string, constants build.Constants, condition *build.Condition) (asm.Instructions, error) {
+func (c collection) instructions(name string, constants build.Constants, conditions build.Conditions) (asm.Instructions, error) {
 	ps, ok := c.spec.Programs[name]
 	if !ok {
 		return nil, fmt.Errorf("load program %s: it is not in the object", name)
 	}
-	insns, err := build.Program(ps.Instructions, constants, condition)
+	insns, err := build.Program(ps.Instructions, constants, conditions)
 	if err != nil {
 		return nil, err
 	}
@@ -345,7 +347,7 @@ func (c collection) instructions(name string, constants build.Constants, conditi
 
 // identify finds out what the programs see of this process and this kernel.
 func (s *Session) identify(o *build.Options) error {
-	fd, err := s.loadFD(bpfsys.Program{Name: bpf.ProgWhoami, Type: ebpf.RawTracepoint}, nil, nil)
+	fd, err := s.loadFD(bpfsys.Program{Name: bpf.ProgWhoami, Type: ebpf.RawTracepoint}, nil, build.Conditions{})
 	if err != nil {
 		return explain(fmt.Errorf("load program %s: %w", bpf.ProgWhoami, err))
 	}

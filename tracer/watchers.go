@@ -13,6 +13,7 @@ import (
 	"fgtrace/bpf"
 	"fgtrace/bpf/wire"
 	"fgtrace/internal/bpfsys"
+	"fgtrace/tracer/build"
 	"fgtrace/tracer/learn"
 )
 
@@ -86,7 +87,7 @@ type pointedWatcher struct {
 func newPointedWatcher(s *Session, c *Callees) (*pointedWatcher, error) {
 	prog, err := s.loadProgram(bpfsys.Program{
 		Name: bpf.ProgSeen, Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceKprobeMulti,
-	}, s.build.SeenConstants(), nil)
+	}, s.build.SeenConstants(), build.Conditions{})
 	if err != nil {
 		return nil, explain(fmt.Errorf("load program %s: %w", bpf.ProgSeen, err))
 	}

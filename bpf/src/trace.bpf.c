@@ -208,27 +208,26 @@ INLINE bool wanted(const struct site *site, u64 pid_tgid)
 }
 
 /*
- * Whether the condition holds. The loader puts its code in place of the load of
- * CONFIG_CONDITION: it finds ctx in R1, leaves the answer in R0, and has the
+ * The answer of a condition: whether it holds. The loader puts its code in place of
+ * the load: it finds what it asks about in R1, leaves the answer in R0, and has the
  * stack below what is used here.
  */
-INLINE bool holds(void *ctx)
-{
-	u64 answer;
-
-	asm volatile("r1 = %1\n"
-		     "r0 = %2 ll\n"
-		     "%0 = r0"
-		     : "=r"(answer)
-		     : "r"(ctx), "i"(CONFIG_MARK + CONFIG_CONDITION)
-		     : "r0", "r1", "r2", "r3", "r4", "r5", "memory");
-	return answer;
-}
+#define ASK(condition, about)                                                  \
+	({                                                                     \
+		u64 answer;                                                    \
+		asm volatile("r1 = %1\n"                                       \
+			     "r0 = %2 ll\n"                                    \
+			     "%0 = r0"                                         \
+			     : "=r"(answer)                                    \
+			     : "r"(about), "i"(CONFIG_MARK + (condition))      \
+			     : "r0", "r1", "r2", "r3", "r4", "r5", "memory");  \
+		answer;                                                        \
+	})
 
 /* Whether this call's entry is to be shown. */
 INLINE bool chosen(const struct site *site, u64 pid_tgid)
 {
-	return wanted(site, pid_tgid) && (!CONFIG_AGAIN(CONFIG_FILTER) || holds(site->ctx));
+	return wanted(site, pid_tgid) && (!CONFIG_AGAIN(CONFIG_FILTER) || ASK(CONFIG_CONDITION, site->ctx));
 }
 
 /* Forgets an entry that was sent by itself, and tells whether it was. */
@@ -482,6 +481,12 @@ INLINE void entered(struct site *site)
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 }
 
+/* Whether a call is to be shown, as of its result. */
+INLINE bool result_wanted(u64 retval)
+{
+	return !CONFIG_AGAIN(CONFIG_FILTER_RESULT) || ASK(CONFIG_RESULT_CONDITION, retval);
+}
+
 /*
  * Sends a kept entry with its exit. The stack is that of the entry: the function
  * has left its own frame, and those of its callers have not moved. False: the
@@ -492,13 +497,19 @@ INLINE bool returned(const struct site *site, struct slot *s, u64 now, u64 pid_t
 	struct result *result;
 	struct record *r;
 	u64 *words;
+	u64 retval;
 
 	if (UNLIKELY(s->target != site->target || (u32)s->pid_tgid != (u32)pid_tgid)) {
 		release(s);
 		COUNT(site, no_exit);
 		return false;
 	}
-	r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_CALL_SIZE), 0);
+	retval = read_retval(site);
+	if (!result_wanted(retval) || (CONFIG_AGAIN(CONFIG_LEAST_TIME) && now - s->time < CONFIG_AGAIN(CONFIG_LEAST_TIME))) {
+		release(s);
+		return true;
+	}
+	r = bpf_ringbuf_reserve(&events, CONFIG_AGAIN(CONFIG_CALL_SIZE), 0);
 	if (UNLIKELY(!r)) {
 		release(s);
 		COUNT(site, lost_entries);
@@ -516,7 +527,7 @@ INLINE bool returned(const struct site *site, struct slot *s, u64 now, u64 pid_t
 	((u64 *)r->comm)[0] = ((u64 *)s->comm)[0];
 	((u64 *)r->comm)[1] = ((u64 *)s->comm)[1];
 	result = (struct result *)(r + 1);
-	result->retval = read_retval(site);
+	result->retval = retval;
 	result->time = now;
 	words = (u64 *)(result + 1);
 #define WORD(i)                                                                \
@@ -538,6 +549,8 @@ INLINE void left(struct site *site)
 	struct slot *s = slot_of(site);
 	struct result *result;
 	struct record *r;
+	u64 retval;
+	bool is_wanted;
 
 	if (CONFIG(CONFIG_TASK))
 		site->task = bpf_get_current_task_btf();
@@ -547,16 +560,18 @@ INLINE void left(struct site *site)
 		return;
 	if (CONFIG(CONFIG_FILTER) ? !was_alone(site) : !wanted(site, pid_tgid))
 		return;
+	retval = read_retval(site);
+	is_wanted = result_wanted(retval);
 	r = bpf_ringbuf_reserve(&events, sizeof(*r) + sizeof(*result), 0);
 	if (UNLIKELY(!r)) {
 		lose_exit(site);
 		return;
 	}
 	identify(r, site, pid_tgid, KIND_EXIT);
-	r->flags = entry_lost(site) ? FLAG_ENTRY_LOST : 0;
+	r->flags = (entry_lost(site) ? FLAG_ENTRY_LOST : 0) | (is_wanted ? 0 : FLAG_UNWANTED);
 	r->frames = control.unsure;
 	result = (struct result *)(r + 1);
-	result->retval = read_retval(site);
+	result->retval = retval;
 	result->time = now;
 	r->time = now;
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);

@@ -63,6 +63,7 @@ enum kind {
 enum flag {
 	FLAG_ENTRY_LOST = 1, /* exit: the entry of this very call found no room */
 	FLAG_EXIT_LOST = 2,  /* node: it has returned, but its exit was not seen */
+	FLAG_UNWANTED = 4,   /* exit: the call is not to be shown, as of its result */
 };
 
 /*
@@ -219,7 +220,9 @@ enum config {
 	CONFIG_SESSION,     /* 1: the program runs at returns too */
 	CONFIG_REGS,        /* argument words that calls pass in registers */
 	CONFIG_STACK_ARGS,  /* where the others are, from the stack pointer at the entry on */
-	CONFIG_FILTER,      /* 1: only calls for which a condition holds */
+	CONFIG_FILTER,      /* 1: only calls for which a condition holds at the entry */
+	CONFIG_FILTER_RESULT, /* 1: and another one of the result */
+	CONFIG_LEAST_TIME,  /* ns that a call must have taken */
 
 	CONFIG_GRAPH,     /* 1: calls are nodes of a function graph */
 	CONFIG_ROOT,      /* 1: these begin a tree */
@@ -237,7 +240,9 @@ enum config {
 	CONFIG_STRINGS_ROOM, /* strings that a record has room for */
 	CONFIG_NODE_SIZE,
 
-	CONFIG_CONDITION, /* no constant: the loader puts code in place of its load, see holds() */
+	/* No constants: the loader puts code in place of their loads, see ASK. */
+	CONFIG_CONDITION,
+	CONFIG_RESULT_CONDITION,
 };
 
 #endif

@@ -137,6 +137,7 @@ const (
 const (
 	FlagEntryLost = 1
 	FlagExitLost  = 2
+	FlagUnwanted  = 4
 )
 
 const (
@@ -147,45 +148,48 @@ const (
 )
 
 const (
-	ConfigTarget      = 0
-	ConfigRecordSize  = 1
-	ConfigCallSize    = 2
-	ConfigWords       = 3
-	ConfigStrings     = 4
-	ConfigStackAt     = 5
-	ConfigCallStackAt = 6
-	ConfigSlots       = 7
-	ConfigCopyCtx     = 8
-	ConfigRetval      = 9
-	ConfigSelf        = 10
-	ConfigPids        = 11
-	ConfigComm        = 12
-	ConfigCommLo      = 13
-	ConfigCommHi      = 14
-	ConfigGuard       = 15
-	ConfigForkTgid    = 16
-	ConfigTask        = 17
-	ConfigFrameAt     = 18
-	ConfigSession     = 19
-	ConfigRegs        = 20
-	ConfigStackArgs   = 21
-	ConfigFilter      = 22
-	ConfigGraph       = 23
-	ConfigRoot        = 24
-	ConfigNodes       = 25
-	ConfigEarly       = 26
-	ConfigNoIrqs      = 27
-	ConfigKeyAt       = 28
-	ConfigNoInterrupt = 29
-	ConfigNotFrom     = 30
-	ConfigNotFromSize = 31
-	ConfigByTarget    = 32
-	ConfigMaxWords    = 33
-	ConfigOpenSize    = 34
-	ConfigStringsSize = 35
-	ConfigStringsRoom = 36
-	ConfigNodeSize    = 37
-	ConfigCondition   = 38
+	ConfigTarget          = 0
+	ConfigRecordSize      = 1
+	ConfigCallSize        = 2
+	ConfigWords           = 3
+	ConfigStrings         = 4
+	ConfigStackAt         = 5
+	ConfigCallStackAt     = 6
+	ConfigSlots           = 7
+	ConfigCopyCtx         = 8
+	ConfigRetval          = 9
+	ConfigSelf            = 10
+	ConfigPids            = 11
+	ConfigComm            = 12
+	ConfigCommLo          = 13
+	ConfigCommHi          = 14
+	ConfigGuard           = 15
+	ConfigForkTgid        = 16
+	ConfigTask            = 17
+	ConfigFrameAt         = 18
+	ConfigSession         = 19
+	ConfigRegs            = 20
+	ConfigStackArgs       = 21
+	ConfigFilter          = 22
+	ConfigFilterResult    = 23
+	ConfigLeastTime       = 24
+	ConfigGraph           = 25
+	ConfigRoot            = 26
+	ConfigNodes           = 27
+	ConfigEarly           = 28
+	ConfigNoIrqs          = 29
+	ConfigKeyAt           = 30
+	ConfigNoInterrupt     = 31
+	ConfigNotFrom         = 32
+	ConfigNotFromSize     = 33
+	ConfigByTarget        = 34
+	ConfigMaxWords        = 35
+	ConfigOpenSize        = 36
+	ConfigStringsSize     = 37
+	ConfigStringsRoom     = 38
+	ConfigNodeSize        = 39
+	ConfigCondition       = 40
+	ConfigResultCondition = 41
 )
 
 const (

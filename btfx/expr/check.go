@@ -301,8 +301,11 @@ func (c *checker) named(n *Name) (place, error) {
 			return place{typ: t, addr: addr, named: n.Name}, c.at(n, err)
 		}
 	}
-	if n.Name == "retval" {
+	switch {
+	case n.Name == "retval":
 		return place{}, c.errorf(n.At, "there is no result: before a function returns, or of one that returns void")
+	case c.scope.Retval != nil && len(c.scope.Params) == 0:
+		return place{}, c.errorf(n.At, "there is no %s here, only retval", n.Name)
 	}
 	return place{}, c.errorf(n.At, "there is no %s here%s", n.Name, c.params(n.Name))
 }

@@ -12,7 +12,7 @@ import (
 type Frame struct {
 	// Args is where the argument words are, the first one lowest.
 	Args int16
-	// Pointers says that those of pointers are pointers to the verifier, too, which
+	// Pointers says that words of pointers are pointers to the verifier, too, which
 	// it does not let programs calculate with.
 	Pointers bool
 	// Retval is where the result is.
@@ -138,11 +138,10 @@ func (e *emitter) value(t *Tree) error {
 		e.set(asm.R0, t.Value)
 		return nil
 	case Arg:
-		e.argument(t)
+		e.given(t, e.wordAt(t))
 		return nil
 	case Retval:
-		e.add(asm.LoadMem(asm.R0, asm.RFP, e.frame.Retval, asm.DWord))
-		e.wrap(asm.R0, t.Type)
+		e.given(t, e.frame.Retval)
 		return nil
 	case Both, Either:
 		return e.logic(t)
@@ -185,15 +184,23 @@ func (e *emitter) address(t *Tree) error {
 	for x.Op == Convert && x.Free {
 		x = x.X
 	}
-	if x.Op == Arg && x.Type.Size == 8 {
-		e.add(asm.LoadMem(asm.R0, asm.RFP, e.frame.Args+int16(8*x.Word), asm.DWord))
+	if (x.Op == Arg || x.Op == Retval) && x.Type.Size == 8 {
+		e.add(asm.LoadMem(asm.R0, asm.RFP, e.wordAt(x), asm.DWord))
 		return nil
 	}
 	return e.value(t)
 }
 
-func (e *emitter) argument(t *Tree) {
-	from := e.frame.Args + int16(8*t.Word)
+// wordAt returns where an argument word, or the result, is.
+func (e *emitter) wordAt(t *Tree) int16 {
+	if t.Op == Retval {
+		return e.frame.Retval
+	}
+	return e.frame.Args + int16(8*t.Word)
+}
+
+// given leaves a word of the stack in R0, with its type's value.
+func (e *emitter) given(t *Tree, from int16) {
 	if !e.frame.Pointers || t.Type.Kind != Pointer {
 		e.add(asm.LoadMem(asm.R0, asm.RFP, from, asm.DWord))
 		e.wrap(asm.R0, t.Type)
@@ -418,7 +425,7 @@ func (e *emitter) binary(t *Tree) error {
 
 // isLeaf tells values that take no more than R0.
 func (e *emitter) isLeaf(t *Tree) bool {
-	return t.Op == Const || t.Op == Retval || t.Op == Arg && !(e.frame.Pointers && t.Type.Kind == Pointer)
+	return t.Op == Const || (t.Op == Arg || t.Op == Retval) && !(e.frame.Pointers && t.Type.Kind == Pointer)
 }
 
 var aluOps = map[Op]asm.ALUOp{Add: asm.Add, Sub: asm.Sub, Mul: asm.Mul, Div: asm.Div, Mod: asm.Mod, BitAnd: asm.And, BitOr: asm.Or, BitXor: asm.Xor,

@@ -78,6 +78,13 @@ func (t *Tree) Words() []int {
 	return slices.Compact(words)
 }
 
+// HasRetval tells whether a tree uses the function's result.
+func (t *Tree) HasRetval() bool {
+	has := false
+	t.walk(func(t *Tree) { has = has || t.Op == Retval })
+	return has
+}
+
 func (t *Tree) walk(fn func(*Tree)) {
 	fn(t)
 	for _, x := range []*Tree{t.X, t.Y, t.Z} {

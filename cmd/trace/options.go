@@ -49,6 +49,8 @@ type options struct {
 	comm        string
 	filterCmd   bool
 	filterArgs  []string
+	filterRets  []string
+	least       time.Duration
 	duration    time.Duration
 	self        bool
 	dryRun      bool
@@ -117,6 +119,8 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 	f.IntSliceVar(&o.pids, "filter-pid", nil, "only calls of these processes")
 	f.StringVar(&o.comm, "filter-comm", "", "only calls of tasks of this `NAME`")
 	f.StringArrayVar(&o.filterArgs, "filter-arg", nil, "only calls for which this C `EXPRESSION` over the parameters holds at the entry; repeatable: all must; with -g of the roots")
+	f.StringArrayVar(&o.filterRets, "filter-ret", nil, "only calls for which this C `EXPRESSION` over retval holds; repeatable: all must")
+	f.DurationVar(&o.least, "duration-threshold", 0, "only calls that took so long, such as 100us")
 	f.BoolVar(&o.filterCmd, "filter-cmd", false, "only calls of COMMAND and of all that it starts")
 	f.BoolVar(&o.self, "self", false, "show calls of trace itself, too")
 	f.StringVar(&o.bufferSize, "buffer-size", defaultBuffer, "size of the ring buffer, such as 64M")
@@ -168,6 +172,10 @@ func (o *options) parse() error {
 		return usageError{fmt.Errorf("parse --filter-comm: %q is longer than the %d bytes of a task's name", o.comm, build.MaxComm)}
 	case o.filterCmd && len(o.command) == 0:
 		return usageError{errors.New("parse --filter-cmd: there is no command; give one behind --")}
+	case o.least < 0:
+		return usageError{fmt.Errorf("parse --duration-threshold: %v is negative", o.least)}
+	case o.parsedMode == spec.Entry && o.asksExits() != "":
+		return usageError{fmt.Errorf("parse --%s: entries alone have no exits; it doesn't go with -m entry", o.asksExits())}
 	case o.duration < 0:
 		return usageError{fmt.Errorf("parse --duration: %v is negative", o.duration)}
 	}
@@ -196,6 +204,8 @@ func (o *options) parseGraph() error {
 		return nil
 	}
 	switch {
+	case o.asksExits() != "":
+		return usageError{fmt.Errorf("parse --%s: a graph is shown as it grows, before its root returns; it doesn't go with -g", o.asksExits())}
 	case o.mode != "":
 		return usageError{errors.New("parse --mode: a graph has both entries and exits; -m and -g don't go together")}
 	case o.stack:
@@ -234,6 +244,17 @@ func (o *options) graphOnly() string {
 		if option.given {
 			return option.name
 		}
+	}
+	return ""
+}
+
+// asksExits names an option that was given and is about exits, or "".
+func (o *options) asksExits() string {
+	switch {
+	case len(o.filterRets) > 0:
+		return "filter-ret"
+	case o.least > 0:
+		return "duration-threshold"
 	}
 	return ""
 }

@@ -39,8 +39,8 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		return err
 	}
 	progress.phase("plan")
-	if len(o.filterArgs) > 0 {
-		if err := p.Filter(o.filterArgs, func(t *plan.Target) bool { return o.isRoot(t.Func) }, func(t *plan.Target) bool { return o.isExact(t.Func) }); err != nil {
+	if filters := (plan.Filters{Args: o.filterArgs, Results: o.filterRets}); len(o.filterArgs)+len(o.filterRets) > 0 {
+		if err := p.Filter(filters, func(t *plan.Target) bool { return o.isRoot(t.Func) }, func(t *plan.Target) bool { return o.isExact(t.Func) }); err != nil {
 			return usageError{err}
 		}
 	}
@@ -78,6 +78,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		Command:    o.filterCmd,
 		Comm:       o.comm,
 		Backend:    o.backend,
+		LeastTime:  o.least,
 		BufferSize: o.bufferLen,
 		Graph:      o.graphOptions(),
 		Progress:   progress.step,
@@ -221,6 +222,7 @@ func resolve(o *options, kernel *plan.Kernel) (*plan.Plan, func() (*tracer.Symbo
 func newFlow(o *options, kernel *plan.Kernel, session *tracer.Session, names *tracer.Names, out *output, g *graph) (*flow.Flow, error) {
 	options := flow.Options{
 		Mode:    o.parsedMode,
+		Least:   uint64(o.least),
 		Limit:   o.limit,
 		Targets: session.Targets(),
 		Shapes:  session.Shapes(),

@@ -14,6 +14,7 @@ const (
 	kindNode      = 6
 	kindSeen      = 7
 	flagEntryLost = 1
+	flagUnwanted  = 4
 	flagExitLost  = 2
 	commSize      = 16
 	stringData    = 124
@@ -63,6 +64,7 @@ type Exit struct {
 	Target      uint32
 	CPU         uint16
 	EntryLost   bool
+	Unwanted    bool
 	Retval      uint64
 }
 
@@ -172,6 +174,9 @@ func (e Exit) Bytes() []byte {
 	flags := byte(0)
 	if e.EntryLost {
 		flags = flagEntryLost
+	}
+	if e.Unwanted {
+		flags |= flagUnwanted
 	}
 	b := appendRecord(nil, e.Time, e.Frame, e.Pid, e.Tid, e.Target, e.CPU, kindExit, flags, 0, "")
 	return appendResult(b, e.Retval, e.Time)

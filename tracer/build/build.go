@@ -8,6 +8,7 @@ import (
 	"maps"
 	"math/bits"
 	"slices"
+	"time"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -24,15 +25,17 @@ import (
 
 // Options are what all programs of a trace have in common.
 type Options struct {
-	Stack    bool
-	Self     uint32 // the tracer's tgid, whose calls are left out; 0: none are
-	Pids     bool   // only processes in the set
-	Comm     string // only tasks of this name; "": all
-	Filter   bool   // targets have conditions
-	Guard    bool   // the kernel doesn't guard programs against recursion
-	Task     Task
-	ReadTask bool // programs may read the current task_struct like their own memory
-	Kfuncs   Kfuncs
+	Stack  bool
+	Self   uint32 // the tracer's tgid, whose calls are left out; 0: none are
+	Pids   bool   // only processes in the set
+	Comm   string // only tasks of this name; "": all
+	Filter bool   // targets have conditions of their entries
+
+	LeastTime time.Duration // of a call that is shown; with slots, else user space looks
+	Guard     bool          // the kernel doesn't guard programs against recursion
+	Task      Task
+	ReadTask  bool // programs may read the current task_struct like their own memory
+	Kfuncs    Kfuncs
 
 	Graph *Graph // nil: calls are on their own
 
@@ -85,7 +88,7 @@ func (o Options) Constants(index int, t *plan.Target) (entry, exit Constants) {
 	shape := t.Shape(o.Stack)
 	common := o.constants(shape, stringBits(t))
 	common[wire.ConfigTarget] = uint64(index)
-	common[wire.ConfigFilter] = flag(t.Condition != nil)
+	common[wire.ConfigFilter], common[wire.ConfigFilterResult] = flag(t.Condition != nil), flag(t.ResultCondition != nil)
 	common[wire.ConfigRetval] = flag(t.Ret != nil)
 	common[wire.ConfigFrameAt] = 0
 	if o.Graph != nil {
@@ -143,8 +146,8 @@ type Group struct {
 	Strings uint64      // bit i: word i is read as a string; in graphs cookies tell
 	Room    int         // strings that a node's record has room for
 
-	Condition *expr.Tree // of all their entries; nil: none
-	Root      bool       // they begin trees of a function graph
+	Condition, ResultCondition *expr.Tree // of all of them; nil: none
+	Root                       bool       // they begin trees of a function graph
 }
 
 // Groups sorts targets into groups: those whose records have room for the same.
@@ -155,11 +158,11 @@ func (o Options) Groups(targets []*plan.Target, indices []int) []Group {
 		room    int
 		root    bool
 
-		condition string
+		condition, result string
 	}
 	byKind := make(map[kind]int)
 	for _, i := range indices {
-		k := kind{strings: stringBits(targets[i]), root: targets[i].Root, condition: spellCondition(targets[i].Condition)}
+		k := kind{strings: stringBits(targets[i]), root: targets[i].Root, condition: spellCondition(targets[i].Condition), result: spellCondition(targets[i].ResultCondition)}
 		if o.Graph != nil {
 			k.room, k.strings = roomFor(bits.OnesCount64(k.strings)), 0
 		}
@@ -167,7 +170,7 @@ func (o Options) Groups(targets []*plan.Target, indices []int) []Group {
 		if !ok {
 			at = len(groups)
 			byKind[k] = at
-			groups = append(groups, Group{Strings: k.strings, Room: k.room, Root: k.root, Condition: targets[i].Condition})
+			groups = append(groups, Group{Strings: k.strings, Room: k.room, Root: k.root, Condition: targets[i].Condition, ResultCondition: targets[i].ResultCondition})
 		}
 		g, shape := &groups[at], targets[i].Shape(o.Stack)
 		shape.Words = max(shape.Words, g.Shape.Words)
@@ -192,7 +195,7 @@ func roomFor(strings int) int {
 // GroupConstants returns the constants of a group's program.
 func (o Options) GroupConstants(g Group, regs arch.Regs) Constants {
 	c := o.constants(g.Shape, g.Strings)
-	c[wire.ConfigFilter] = flag(g.Condition != nil)
+	c[wire.ConfigFilter], c[wire.ConfigFilterResult] = flag(g.Condition != nil), flag(g.ResultCondition != nil)
 	c[wire.ConfigSession] = flag(o.Exits)
 	c[wire.ConfigIsReturn], c[wire.ConfigCookie] = uint64(o.Kfuncs.IsReturn), uint64(o.Kfuncs.Cookie)
 	c[wire.ConfigRegs], c[wire.ConfigStackArgs] = uint64(len(regs.Args)), uint64(regs.StackArgs)
@@ -254,7 +257,9 @@ func (o Options) constants(shape event.Shape, strings uint64) Constants {
 		wire.ConfigGuard:       flag(o.Guard),
 		wire.ConfigForkTgid:    uint64(o.Task.Tgid),
 		wire.ConfigSession:     0,
-		wire.ConfigFilter:      0, // see Condition
+		wire.ConfigLeastTime:   uint64(o.LeastTime),
+
+		wire.ConfigFilter: 0, wire.ConfigFilterResult: 0, // see Conditions
 	}
 	for id := uint32(wire.ConfigGraph); id <= wire.ConfigNodeSize; id++ {
 		c[id] = 0 // see graphConstants
@@ -296,14 +301,14 @@ func flag(b bool) uint64 {
 
 const wordSize = 8
 
-// Program returns a copy of a program with its constants and condition written in,
+// Program returns a copy of a program with its constants and conditions written in,
 // and without what they rule out. A constant that has no value is an error.
-func Program(template asm.Instructions, constants Constants, condition *Condition) (asm.Instructions, error) {
+func Program(template asm.Instructions, constants Constants, conditions Conditions) (asm.Instructions, error) {
 	insns, err := fill(template, constants)
 	if err != nil {
 		return nil, err
 	}
-	if insns, err = splice(insns, condition); err != nil {
+	if insns, err = splice(insns, conditions); err != nil {
 		return nil, err
 	}
 	if insns, err = prune(insns); err != nil {
@@ -321,7 +326,7 @@ func fill(template asm.Instructions, constants Constants) (asm.Instructions, err
 			continue
 		}
 		id := uint32(ins.Constant)
-		if id == wire.ConfigCondition {
+		if id == wire.ConfigCondition || id == wire.ConfigResultCondition {
 			continue // see splice
 		}
 		value, ok := constants[id]

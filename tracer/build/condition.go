@@ -10,7 +10,13 @@ import (
 	"fgtrace/btfx/expr"
 )
 
-// Condition is what must hold for a call to be shown, asked at its entry.
+// Conditions are what must hold for a call to be shown; nil: nothing.
+type Conditions struct {
+	Entry  *Condition // asked at its entry
+	Result *Condition // asked at its return, of the result alone
+}
+
+// Condition is an expression, and where a program finds what it is about.
 type Condition struct {
 	Tree *expr.Tree
 	// Regs is where probes find arguments; nil: they are in a trampoline's context.
@@ -22,26 +28,32 @@ type Condition struct {
 	PerCPUOffsets uint64
 }
 
-// splice puts the code of a condition in place of the loads that stand for it.
-// Without a condition all calls are shown.
-func splice(insns asm.Instructions, c *Condition) (asm.Instructions, error) {
-	code := asm.Instructions{asm.Mov.Imm(asm.R0, 1)}
-	if c != nil {
-		var err error
-		if code, err = c.compile(stackUsed(insns)); err != nil {
-			return nil, err
+// splice puts the code of conditions in place of the loads that stand for them.
+func splice(insns asm.Instructions, c Conditions) (asm.Instructions, error) {
+	top := stackUsed(insns)
+	for _, one := range []struct {
+		mark      uint32
+		condition *Condition
+	}{{wire.ConfigCondition, c.Entry}, {wire.ConfigResultCondition, c.Result}} {
+		code := asm.Instructions{asm.Mov.Imm(asm.R0, 1)}
+		if one.condition != nil {
+			var err error
+			if code, err = one.condition.compile(top); err != nil {
+				return nil, err
+			}
+		}
+		for {
+			at := slices.IndexFunc(insns, func(ins asm.Instruction) bool { return isMark(&ins) && uint32(ins.Constant) == one.mark })
+			if at < 0 {
+				break
+			}
+			var err error
+			if insns, err = replace(insns, at, code); err != nil {
+				return nil, err
+			}
 		}
 	}
-	for {
-		at := slices.IndexFunc(insns, func(ins asm.Instruction) bool { return isMark(&ins) && uint32(ins.Constant) == wire.ConfigCondition })
-		if at < 0 {
-			return insns, nil
-		}
-		var err error
-		if insns, err = replace(insns, at, code); err != nil {
-			return nil, err
-		}
-	}
+	return insns, nil
 }
 
 // replace puts code in place of an instruction.
@@ -100,16 +112,22 @@ func stackUsed(insns asm.Instructions) int16 {
 	return int16(lowest &^ 7)
 }
 
-// compile makes code that finds ctx in R1 and leaves the answer in R0.
+// compile makes code that finds ctx, or a result, in R1 and leaves the answer in R0.
 func (c *Condition) compile(top int16) (asm.Instructions, error) {
 	words := c.Tree.Words()
 	count := 0
 	if len(words) > 0 {
 		count = words[len(words)-1] + 1
 	}
-	args := top - int16(wordSize*count)
+	retval := top - wordSize
+	args := retval - int16(wordSize*count)
 	fetch := c.fetch(words, args)
-	code, err := expr.Compile(c.Tree, expr.Frame{Args: args, Top: args, Pointers: c.Regs == nil && !c.Copy, PerCPUOffsets: c.PerCPUOffsets})
+	if c.Tree.HasRetval() {
+		fetch = append(fetch, asm.StoreMem(asm.RFP, retval, asm.R1, asm.DWord))
+	}
+	code, err := expr.Compile(c.Tree, expr.Frame{
+		Args: args, Retval: retval, Top: args, Pointers: c.Regs == nil && !c.Copy, PerCPUOffsets: c.PerCPUOffsets,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +176,9 @@ func (c *Condition) fetch(words []int, args int16) asm.Instructions {
 }
 
 // ConditionText spells what the entries of a group have in common.
-func (g Group) ConditionText() string { return spellCondition(g.Condition) }
+func (g Group) ConditionText() string {
+	return spellCondition(g.Condition) + " " + spellCondition(g.ResultCondition)
+}
 
 // spellCondition spells a condition: equal ones are spelled alike.
 func spellCondition(t *expr.Tree) string {

@@ -94,7 +94,7 @@ func TestSplice(t *testing.T) {
 				c = &test.from
 				c.Tree = condition(t, test.text, test.word, test.word+2)
 			}
-			code, err := splice(insns, c)
+			code, err := splice(insns, Conditions{Entry: c})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -115,17 +115,17 @@ func TestSplice(t *testing.T) {
 
 // TestProgramsHaveCondition: the programs that run at entries ask, others don't.
 func TestProgramsHaveCondition(t *testing.T) {
-	for name, want := range map[string]int{
-		bpf.ProgEntry: 2, bpf.ProgSession: 2, bpf.ProgProbe: 2, bpf.ProgKprobe: 1, bpf.ProgExit: 0, bpf.ProgFree: 0,
+	for name, want := range map[string][2]int{
+		bpf.ProgEntry: {2, 0}, bpf.ProgExit: {0, 2}, bpf.ProgSession: {2, 2}, bpf.ProgProbe: {2, 2}, bpf.ProgKprobe: {1, 0}, bpf.ProgFree: {},
 	} {
-		n := 0
+		var n [2]int
 		for _, ins := range object(t).Programs[name].Instructions {
-			if isMark(&ins) && uint32(ins.Constant) == wire.ConfigCondition {
-				n++
+			if isMark(&ins) && uint32(ins.Constant) >= wire.ConfigCondition {
+				n[uint32(ins.Constant)-wire.ConfigCondition]++
 			}
 		}
 		if n != want {
-			t.Errorf("%s has %d places for a condition, want %d", name, n, want)
+			t.Errorf("%s has %d places for conditions, want %d", name, n, want)
 		}
 	}
 }

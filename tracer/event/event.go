@@ -72,6 +72,7 @@ const (
 type Record struct {
 	Kind      Kind
 	EntryLost bool   // of an exit: its entry found no room in the ring buffer
+	Unwanted  bool   // of an exit: the call is not to be shown
 	Target    int    // index in the plan
 	Time      uint64 // ns, CLOCK_MONOTONIC, taken in the program
 	Frame     uint64 // identity of the call while it lives
@@ -133,8 +134,10 @@ type header [wire.RecordSize]byte
 // at has the offsets of a header's parts.
 var at *wire.Record
 
-func (h *header) target() uint32  { return binary.LittleEndian.Uint32(h[unsafe.Offsetof(at.Target):]) }
-func (h *header) kind() Kind      { return Kind(h[unsafe.Offsetof(at.Kind)]) }
+func (h *header) target() uint32 { return binary.LittleEndian.Uint32(h[unsafe.Offsetof(at.Target):]) }
+func (h *header) kind() Kind     { return Kind(h[unsafe.Offsetof(at.Kind)]) }
+func (h *header) unwanted() bool { return h[unsafe.Offsetof(at.Flags)]&wire.FlagUnwanted != 0 }
+
 func (h *header) entryLost() bool { return h[unsafe.Offsetof(at.Flags)]&wire.FlagEntryLost != 0 }
 func (h *header) time() uint64    { return binary.LittleEndian.Uint64(h[unsafe.Offsetof(at.Time):]) }
 func (h *header) frame() uint64   { return binary.LittleEndian.Uint64(h[unsafe.Offsetof(at.Frame):]) }
@@ -145,7 +148,7 @@ func (h *header) frames() int64 {
 }
 
 func (r *Record) decodeHeader(h *header) {
-	r.EntryLost = h.entryLost()
+	r.EntryLost, r.Unwanted = h.entryLost(), h.unwanted()
 	r.Time, r.Frame, r.CPU = h.time(), h.frame(), h.cpu()
 	pidTgid := h.pidTgid()
 	r.Pid, r.Tid = uint32(pidTgid>>32), uint32(pidTgid)

@@ -87,6 +87,12 @@ var shapeTests = map[string]struct {
 		}.Bytes(),
 		want: Record{Kind: Exit, EntryLost: true, Retval: make([]byte, 8)},
 	},
+	"exit unwanted": {
+		raw: wiretest.Exit{
+			Time: 0x1122334455667788, Frame: 0xffffc90000123e48, Pid: 4242, Tid: 4243, Target: 1, CPU: 258, Unwanted: true,
+		}.Bytes(),
+		want: Record{Kind: Exit, Unwanted: true, Retval: make([]byte, 8)},
+	},
 }
 
 func TestDecode(t *testing.T) {
@@ -100,7 +106,7 @@ func TestDecode(t *testing.T) {
 				copy(want.Comm[:], entry.Comm)
 			}
 			// What an earlier record left behind must not show.
-			got := Record{StackErr: 1, EntryLost: true, Unsure: 9, Words: []byte{9}, Strings: []byte{9}, Frames: []byte{9}, Retval: []byte{9}}
+			got := Record{StackErr: 1, EntryLost: true, Unwanted: true, Unsure: 9, Words: []byte{9}, Strings: []byte{9}, Frames: []byte{9}, Retval: []byte{9}}
 			shapes := []Shape{{}, test.shape}
 			if err := Decode(test.raw, shapes, &got); err != nil {
 				t.Fatal(err)

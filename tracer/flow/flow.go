@@ -17,6 +17,7 @@ import (
 type Flow struct {
 	mode     spec.Mode
 	limit    uint64
+	least    uint64 // ns
 	targets  []*plan.Target
 	shapes   []event.Shape
 	layouts  []event.Layout // of the shapes
@@ -41,6 +42,7 @@ type Flow struct {
 type Options struct {
 	Mode     spec.Mode
 	Limit    uint64 // of events; 0: none
+	Least    uint64 // ns that a call must have taken to be shown at its exit
 	Targets  []*plan.Target
 	Shapes   []event.Shape
 	Stacks   *Stacks                             // nil: no stacks
@@ -59,7 +61,7 @@ func New(o Options) *Flow {
 		o.Limit = math.MaxUint64
 	}
 	f := &Flow{
-		mode: o.Mode, limit: o.Limit, targets: slices.Clone(o.Targets), shapes: o.Shapes, renderer: o.Renderer,
+		mode: o.Mode, limit: o.Limit, least: o.Least, targets: slices.Clone(o.Targets), shapes: o.Shapes, renderer: o.Renderer,
 		layouts: event.Layouts(o.Shapes), undecoded: make([]uint64, len(o.Targets)+1),
 	}
 	f.assembler.Missed = o.Missed
@@ -128,6 +130,8 @@ func (f *Flow) findChain(c *calls.Call, r *event.Record) {
 func (f *Flow) exit(r *event.Record) {
 	c := f.assembler.Leave(r)
 	switch {
+	case r.Unwanted:
+	case c.Entered && c.Exit-c.Entry < f.least:
 	case f.mode&spec.Exit != 0:
 		f.emit(render.Exit, c)
 	case c.Entered:

@@ -78,7 +78,7 @@ func options(tb testing.TB, mode spec.Mode) Options {
 }
 
 // record makes one of "entry 0 f1", "exit 0 f1", "call 0 f1": kind, target, frame,
-// and an optional "lost".
+// and an optional "lost" or "unwanted".
 func record(tb testing.TB, text string) []byte {
 	tb.Helper()
 	var kind, lost string
@@ -88,7 +88,7 @@ func record(tb testing.TB, text string) []byte {
 		tb.Fatalf("%q: %v", text, err)
 	}
 	if kind == "exit" {
-		return wiretest.Exit{Time: 20, Frame: frame, Target: target, EntryLost: lost == "lost"}.Bytes()
+		return wiretest.Exit{Time: 20, Frame: frame, Target: target, EntryLost: lost == "lost", Unwanted: lost == "unwanted"}.Bytes()
 	}
 	e := wiretest.Entry{Time: 10, Frame: frame, Target: target, Words: []uint64{1}}
 	if target == 1 {
@@ -110,6 +110,30 @@ func run(tb testing.TB, f *Flow, records string) string {
 	}
 	f.Finish(&render.End{})
 	return string(f.Take())
+}
+
+// TestUnwanted: calls whose results are not asked for, and those that took less than
+// asked, leave nothing behind.
+func TestUnwanted(t *testing.T) {
+	const records = "entry 0 f1; exit 0 f1 unwanted; entry 0 f2; exit 0 f2; exit 0 f3 unwanted"
+	for _, test := range []struct {
+		mode  spec.Mode
+		least uint64
+		want  string
+	}{
+		{spec.Call, 0, "call f0#2\nend events=1 noentry=1 noexit=0 running=0\n"},
+		{spec.Call, 10, "call f0#2\nend events=1 noentry=1 noexit=0 running=0\n"},
+		{spec.Call, 11, "end events=0 noentry=1 noexit=0 running=0\n"},
+		{spec.Exit, 0, "exit f0#2\nend events=1 noentry=1 noexit=0 running=0\n"},
+		{spec.Exit, 11, "end events=0 noentry=1 noexit=0 running=0\n"},
+		{spec.Entry | spec.Exit, 11, "entry f0#1\nentry f0#2\nend events=2 noentry=1 noexit=0 running=0\n"},
+	} {
+		o := options(t, test.mode)
+		o.Least = test.least
+		if diff := cmp.Diff(test.want, run(t, New(o), records)); diff != "" {
+			t.Errorf("mode %v, %d ns (-want +got)\n%s", test.mode, test.least, diff)
+		}
+	}
 }
 
 // TestWholeCalls mixes calls of one record with those of two.

@@ -17,20 +17,24 @@ func (e *FilterError) Error() string { return fmt.Sprintf("filter calls of %s: %
 
 func (e *FilterError) Unwrap() error { return e.Err }
 
-// Filter gives targets the expressions that must all hold at their entries: those
-// that selected names. Functions to which one does not apply are skipped, or where
-// isExact tells that they were asked for by name, a *FilterError: a call is never
-// shown without having been asked.
-func (p *Plan) Filter(expressions []string, selected, isExact func(*Target) bool) error {
+// Filters are expressions that must all hold of a call.
+type Filters struct {
+	Args    []string // over the parameters, at the entry
+	Results []string // over retval, at the return
+}
+
+// Filter gives the targets that selected names their filters. Functions to which one
+// does not apply are skipped, or where isExact tells that they were asked for by name,
+// a *FilterError: a call is never shown without having been asked.
+func (p *Plan) Filter(f Filters, selected, isExact func(*Target) bool) error {
 	refused := make(map[*Target]string)
 	for _, t := range p.Targets {
 		if !selected(t) {
 			continue
 		}
-		condition, err := t.condition(expressions)
+		err := t.filter(f)
 		switch {
 		case err == nil:
-			t.Condition = condition
 		case isExact(t):
 			return &FilterError{t.Func, err}
 		default:
@@ -41,14 +45,32 @@ func (p *Plan) Filter(expressions []string, selected, isExact func(*Target) bool
 	return nil
 }
 
-func (t *Target) condition(expressions []string) (*expr.Tree, error) {
+func (t *Target) filter(f Filters) (err error) {
 	if t.Raw {
-		return nil, errors.New(ReasonNoPrototype)
+		return errors.New(ReasonNoPrototype)
 	}
-	scope := expr.Scope{Types: t.Types}
+	entry := expr.Scope{Types: t.Types}
 	for _, p := range t.Params {
-		scope.Params = append(scope.Params, expr.Param{Name: p.Name, Type: p.Type, Word: p.Word})
+		entry.Params = append(entry.Params, expr.Param{Name: p.Name, Type: p.Type, Word: p.Word})
 	}
+	if t.Condition, err = allOf(f.Args, entry); err != nil {
+		return err
+	}
+	// What parameters point to may have gone by then.
+	exit := expr.Scope{Types: t.Types}
+	if t.Ret != nil {
+		proto, err := t.Types.Proto(t.ID)
+		if err != nil {
+			return err
+		}
+		exit.Retval = &proto.Ret
+	}
+	t.ResultCondition, err = allOf(f.Results, exit)
+	return err
+}
+
+// allOf returns whether all of some expressions hold; nil: there are none.
+func allOf(expressions []string, scope expr.Scope) (*expr.Tree, error) {
 	var all *expr.Tree
 	for _, text := range expressions {
 		one, err := expr.Condition(text, scope)

@@ -83,6 +83,8 @@ type Target struct {
 
 	// Condition is what holds at the entries of the calls that are shown; nil: all are.
 	Condition *expr.Tree
+	// ResultCondition holds of the results of those calls; nil: of all.
+	ResultCondition *expr.Tree
 
 	// Patchable tells that the function's code was looked at, and is such as
 	// ftrace patches.
