@@ -101,6 +101,15 @@ func TestGuestFilterArg(t *testing.T) {
 	} {
 		t.Run(strings.Join(f.exprs, ", "), func(t *testing.T) { check(t, f) })
 	}
+	t.Run("of one function", func(t *testing.T) {
+		o := traceDuring(t, readZero(t, rounds, sizes), "-k", `rw_verify_area,vfs_read{count == 200 && file->f_path.dentry->d_name.name == "zero"}`, "--filter-comm", workerName)
+		if got := readSizes(t, o.of("call", "vfs_read")); fmt.Sprint(got) != "[200 200 200]" {
+			t.Errorf("calls of %v bytes; %+v", got, o.End)
+		}
+		if got := len(o.of("call", "rw_verify_area")); got != rounds*len(sizes) {
+			t.Errorf("%d calls of the other, want %d; %+v", got, rounds*len(sizes), o.End)
+		}
+	})
 	for _, mode := range []string{"entry", "exit", "entry,exit"} {
 		t.Run(mode, func(t *testing.T) { check(t, large, "-m", mode) })
 	}

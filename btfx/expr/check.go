@@ -447,7 +447,7 @@ func (c *checker) memberNames(id btfx.ID, depth int) (names []string) {
 
 // nearest says which of some names may have been meant; "": none.
 func nearest(name string, names []string) string {
-	best, least := "", max(len(name)/3, 1)+1
+	best, least := "", (len(name)+1)/3+1
 	for _, n := range names {
 		if d := distance(name, n); d < least {
 			best, least = n, d

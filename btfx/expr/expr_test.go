@@ -307,7 +307,7 @@ func TestErrors(t *testing.T) {
 		{"", 0, "an empty expression"},
 		{"  ", 2, "an empty expression"},
 		{"p->lenn", 3, "struct packet has no member lenn: len?; it has len, data_len, b, "},
-		{"p->dev->ifidx == 2", 8, "struct device has no member ifidx; it has ifindex, name, next, alias, addr"},
+		{"p->dev->ifidx == 2", 8, "struct device has no member ifidx: ifindex?; it has ifindex, name, next, alias, addr"},
 		{"p->hig", 3, "struct packet has no member hig: high?"},
 		{"p.len", 2, "a pointer has no members: write -> in place of ."},
 		{"n->len", 3, "-> needs a pointer, and this is a int"},

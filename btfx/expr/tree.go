@@ -94,12 +94,20 @@ func (t *Tree) walk(fn func(*Tree)) {
 	}
 }
 
-// And returns whether both of two conditions hold; x may be nil.
-func And(x, y *Tree) *Tree {
-	if x == nil {
+// And returns whether both of two conditions hold; nil is no condition.
+func And(x, y *Tree) *Tree { return join(Both, x, y) }
+
+// Or returns whether one of two conditions holds; nil is no condition.
+func Or(x, y *Tree) *Tree { return join(Either, x, y) }
+
+func join(op Op, x, y *Tree) *Tree {
+	switch {
+	case x == nil:
 		return y
+	case y == nil:
+		return x
 	}
-	return &Tree{Op: Both, Type: intType, X: x, Y: y}
+	return &Tree{Op: op, Type: intType, X: x, Y: y}
 }
 
 // String spells a tree in full: those that are spelled alike do the same.
@@ -164,6 +172,9 @@ func convert(x *Tree, t Type) *Tree {
 		return constant(x.Value, t)
 	}
 	from := x.Type
+	if from.isInteger() && from.Kind == t.Kind && from.Size == t.Size && from.Signed == t.Signed && from.Bits == 0 {
+		return x
+	}
 	fits := t.Size == 8 && t.Kind != Bool || from.Kind == Bool ||
 		from.Size < t.Size && (!from.Signed || t.Signed) ||
 		from.Size == t.Size && from.Signed == t.Signed && t.Kind != Bool

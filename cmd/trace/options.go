@@ -97,7 +97,7 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVarP(&o.kfuncs, "kfunc", "k", nil, "kernel functions: names and globs, separated by commas; repeatable")
+	f.StringArrayVarP(&o.kfuncs, "kfunc", "k", nil, "kernel functions: names and globs, separated by commas; repeatable. NAME{EXPRESSION}: as by --filter-arg, of these alone")
 	f.StringVarP(&o.mode, "mode", "m", "", "what to print: entry, exit, or entry,exit (default: one line a call, at its exit)")
 	f.BoolVar(&o.stack, "output-stack", false, "print the call chain")
 	f.BoolVarP(&o.graph, "output-fgraph", "g", false, "print what the functions call, nested")
@@ -144,7 +144,7 @@ func (o *options) parse() error {
 	if len(o.kfuncs) == 0 {
 		return usageError{errors.New("parse arguments: no function to trace; give one with -k, or see `trace --help`")}
 	}
-	if o.targets, err = spec.ParseTargets(o.kfuncs); err != nil {
+	if o.targets, err = spec.ParseFiltered(o.kfuncs); err != nil {
 		return err
 	}
 	if o.parsedMode, err = spec.ParseMode(o.mode); err != nil {
@@ -265,11 +265,6 @@ func (o *options) asked() []spec.Target { return slices.Concat(o.targets, o.grap
 // isRoot tells whether a function was named as one that begins a graph.
 func (o *options) isRoot(name string) bool {
 	return slices.ContainsFunc(o.targets, func(t spec.Target) bool { return t.Match(name) })
-}
-
-// isExact tells whether a function was asked for by its name, and not by a glob.
-func (o *options) isExact(name string) bool {
-	return slices.ContainsFunc(o.targets, func(t spec.Target) bool { return !t.Glob && t.Match(name) })
 }
 
 // colored tells whether text to w is to have colours.

@@ -39,10 +39,8 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		return err
 	}
 	progress.phase("plan")
-	if filters := (plan.Filters{Args: o.filterArgs, Results: o.filterRets}); len(o.filterArgs)+len(o.filterRets) > 0 {
-		if err := p.Filter(filters, func(t *plan.Target) bool { return o.isRoot(t.Func) }, func(t *plan.Target) bool { return o.isExact(t.Func) }); err != nil {
-			return usageError{err}
-		}
+	if err := p.Filter(plan.Filters{Args: o.filterArgs, Results: o.filterRets, Targets: o.targets}); err != nil {
+		return usageError{err}
 	}
 	if n := len(p.Targets); n > maxTargets && !o.yes && !o.dryRun && !o.graphProto {
 		return usageError{fmt.Errorf("plan: %q names %d functions; --yes traces more than %d", o.targetText(), n, maxTargets)}

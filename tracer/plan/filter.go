@@ -3,8 +3,10 @@ package plan
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"fgtrace/btfx/expr"
+	"fgtrace/tracer/spec"
 )
 
 // FilterError tells that an expression does not apply to a function.
@@ -21,21 +23,31 @@ func (e *FilterError) Unwrap() error { return e.Err }
 type Filters struct {
 	Args    []string // over the parameters, at the entry
 	Results []string // over retval, at the return
+	// Targets name functions, and may each have an expression over the parameters. Of
+	// several that name a function, one must hold.
+	Targets []spec.Target
 }
 
-// Filter gives the targets that selected names their filters. Functions to which one
-// does not apply are skipped, or where isExact tells that they were asked for by name,
-// a *FilterError: a call is never shown without having been asked.
-func (p *Plan) Filter(f Filters, selected, isExact func(*Target) bool) error {
+// Filter gives the plan's targets the filters of the names that they were asked for
+// by. Functions that were asked for by a glob, and to which an expression does not
+// apply, are skipped; of those asked for by name, that is a *FilterError. A call is
+// never shown without having been asked. What no target names is left as it is.
+func (p *Plan) Filter(f Filters) error {
 	refused := make(map[*Target]string)
 	for _, t := range p.Targets {
-		if !selected(t) {
+		var named []spec.Target
+		for _, n := range f.Targets {
+			if n.Match(t.Func) {
+				named = append(named, n)
+			}
+		}
+		if len(named) == 0 {
 			continue
 		}
-		err := t.filter(f)
+		err := t.filter(f, named)
 		switch {
 		case err == nil:
-		case isExact(t):
+		case slices.ContainsFunc(named, func(n spec.Target) bool { return !n.Glob }):
 			return &FilterError{t.Func, err}
 		default:
 			refused[t] = fmt.Sprintf("the filter does not apply: %v", err)
@@ -45,7 +57,10 @@ func (p *Plan) Filter(f Filters, selected, isExact func(*Target) bool) error {
 	return nil
 }
 
-func (t *Target) filter(f Filters) (err error) {
+func (t *Target) filter(f Filters, named []spec.Target) (err error) {
+	if len(f.Args)+len(f.Results) == 0 && !slices.ContainsFunc(named, func(n spec.Target) bool { return n.Filter != "" }) {
+		return nil
+	}
 	if t.Raw {
 		return errors.New(ReasonNoPrototype)
 	}
@@ -56,6 +71,12 @@ func (t *Target) filter(f Filters) (err error) {
 	if t.Condition, err = allOf(f.Args, entry); err != nil {
 		return err
 	}
+	own, err := anyOf(named, entry)
+	if err != nil {
+		return err
+	}
+	t.Condition = expr.And(t.Condition, own)
+
 	// What parameters point to may have gone by then.
 	exit := expr.Scope{Types: t.Types}
 	if t.Ret != nil {
@@ -80,4 +101,35 @@ func allOf(expressions []string, scope expr.Scope) (*expr.Tree, error) {
 		all = expr.And(all, one)
 	}
 	return all, nil
+}
+
+// anyOf returns whether the expression of one of the names holds that a function was
+// asked for by; nil: one has none. What does not apply is an error, but of a glob
+// where another one does.
+func anyOf(named []spec.Target, scope expr.Scope) (*expr.Tree, error) {
+	var found *expr.Tree
+	var failed error
+	all := false
+	for _, n := range named {
+		if n.Filter == "" {
+			all = true
+			continue
+		}
+		one, err := expr.Condition(n.Filter, scope)
+		switch {
+		case err == nil:
+			found = expr.Or(found, one)
+		case !n.Glob:
+			return nil, err
+		default:
+			failed = err
+		}
+	}
+	switch {
+	case all:
+		return nil, nil
+	case found == nil:
+		return nil, failed
+	}
+	return found, nil
 }

@@ -259,8 +259,6 @@ func (p *globParser) plain() (rune, *SyntaxError) {
 	}
 	x, size := utf8.DecodeRuneInString(p.text[p.at:])
 	switch {
-	case x == '{' || x == '}':
-		return 0, p.errorf(p.at, "expressions on a target are not supported")
 	case x == utf8.RuneError && size <= 1:
 		return 0, p.errorf(p.at, "invalid UTF-8")
 	case !inSymbols(x):

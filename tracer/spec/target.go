@@ -13,6 +13,9 @@ type Target struct {
 	Glob bool   // Text has a wildcard, and may match any number of names
 	Pos  Pos
 
+	// Filter is an expression that holds of the calls that are wanted; "": all are.
+	Filter string
+
 	glob glob
 }
 
@@ -26,21 +29,78 @@ type Pos struct {
 // by commas: "icmp_rcv", "tcp_*,udp_sendmsg". The error is a *SyntaxError about
 // the argument.
 func ParseTargets(args []string) ([]Target, error) {
+	targets, err := ParseFiltered(args)
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range targets {
+		if t.Filter != "" {
+			arg := args[t.Pos.Arg]
+			at := t.Pos.Offset + strings.IndexByte(arg[t.Pos.Offset:], '{')
+			return nil, fmt.Errorf("parse target: %w", &SyntaxError{Text: arg, Offset: at, Msg: "only what is traced by -k has an expression"})
+		}
+	}
+	return targets, nil
+}
+
+// ParseFiltered parses arguments whose targets may have an expression each, in which
+// commas are its own: "vfs_read{count > 1},tcp_*".
+func ParseFiltered(args []string) ([]Target, error) {
 	var targets []Target
 	for i, arg := range args {
-		offset := 0
-		for text := range strings.SplitSeq(arg, ",") {
-			t, err := parseTarget(text)
+		for offset := 0; offset <= len(arg); {
+			t, n, err := parseElement(arg[offset:])
 			if err != nil {
 				err.Text, err.Offset = arg, offset+err.Offset
 				return nil, fmt.Errorf("parse target: %w", err)
 			}
 			t.Pos = Pos{Arg: i, Offset: offset}
 			targets = append(targets, t)
-			offset += len(text) + len(",")
+			offset += n + len(",")
 		}
 	}
 	return targets, nil
+}
+
+// parseElement parses the target that text begins with, and returns its length.
+func parseElement(text string) (t Target, n int, err *SyntaxError) {
+	name, _, _ := strings.Cut(text, ",")
+	name, _, isFiltered := strings.Cut(name, "{")
+	if t, err = parseTarget(name); err != nil || !isFiltered {
+		return t, len(name), err
+	}
+	at := len(name) + len("{")
+	end := closing(text[at:])
+	if end < 0 {
+		return t, 0, &SyntaxError{Offset: at - 1, Msg: "unclosed {"}
+	}
+	if t.Filter = strings.TrimSpace(text[at : at+end]); t.Filter == "" {
+		return t, 0, &SyntaxError{Offset: at, Msg: "empty expression"}
+	}
+	n = at + end + len("}")
+	if n < len(text) && text[n] != ',' {
+		return t, 0, &SyntaxError{Offset: n, Msg: "a comma goes behind }"}
+	}
+	return t, n, nil
+}
+
+// closing returns where the } is that ends an expression, which is none in quotes;
+// -1: nowhere.
+func closing(text string) int {
+	quote := byte(0)
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case quote != 0 && c == '\\':
+			i++
+		case quote != 0 && c == quote:
+			quote = 0
+		case quote == 0 && (c == '\'' || c == '"'):
+			quote = c
+		case quote == 0 && c == '}':
+			return i
+		}
+	}
+	return -1
 }
 
 func parseTarget(text string) (Target, *SyntaxError) {

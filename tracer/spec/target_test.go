@@ -24,11 +24,18 @@ func TestParseTargets(t *testing.T) {
 		"tcp_v[46]_rcv":        {{Text: "tcp_v[46]_rcv", Glob: true}},
 		"a?":                   {{Text: "a?", Glob: true}},
 		"*":                    {{Text: "*", Glob: true}},
+
+		`a{x>1}`:                {{Text: "a", Filter: "x>1"}},
+		`a{f(x,y)},b*{z},c`:     {{Text: "a", Filter: "f(x,y)"}, {Text: "b*", Glob: true, Filter: "z", Pos: Pos{0, 10}}, {Text: "c", Pos: Pos{0, 16}}},
+		`a{s=="},\"}"&&c=='}'}`: {{Text: "a", Filter: `s=="},\"}"&&c=='}'`}},
 	} {
 		t.Run(in, func(t *testing.T) {
-			got, err := ParseTargets(strings.Fields(in))
+			got, err := ParseFiltered(strings.Fields(in))
 			if err != nil {
 				t.Fatal(err)
+			}
+			if plain, err := ParseTargets(strings.Fields(in)); (err != nil) != strings.Contains(in, "{") || err == nil && !cmp.Equal(plain, got) {
+				t.Errorf("without expressions: %v, %v", plain, err)
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Error(diff)
@@ -41,6 +48,30 @@ func TestParseTargetsErrors(t *testing.T) {
 	for in, want := range map[string]string{
 		"": `
 			.
+			.^
+			empty name`,
+		"a{": `
+			.a{
+			. ^
+			unclosed {`,
+		"b,a{x == \"}\"": `
+			.b,a{x == "}"
+			.   ^
+			unclosed {`,
+		"a{ },b": `
+			.a{ },b
+			.  ^
+			empty expression`,
+		"a{x}b": `
+			.a{x}b
+			.    ^
+			a comma goes behind }`,
+		"c,a{x}": `
+			.c,a{x}
+			.   ^
+			only what is traced by -k has an expression`,
+		"{x}": `
+			.{x}
 			.^
 			empty name`,
 		"a,,b": `
@@ -114,11 +145,11 @@ func TestParseTargetsErrors(t *testing.T) {
 		"tcp_*{skb->len}": `
 			.tcp_*{skb->len}
 			.     ^
-			expressions on a target are not supported`,
+			only what is traced by -k has an expression`,
 		"a[}]": `
 			.a[}]
 			.  ^
-			expressions on a target are not supported`,
+			'}' is never in a symbol's name`,
 		"a\xff": `
 			.a�
 			. ^
