@@ -41,14 +41,15 @@ var levels = map[string]int{
 	"tracer/spec":   3,
 	"tracer/stack":  3,
 
-	"btfx":          2,
-	"btfx/expr":     3,
-	"arch":          2,
-	"arch/code":     3,
-	"bpf":           2,
-	"internal/":     2,
-	"lab/internal/": 2,
-	"bpf/wire":      1,
+	"btfx":              2,
+	"btfx/expr":         3,
+	"btfx/expr/codegen": 4,
+	"arch":              2,
+	"arch/code":         3,
+	"bpf":               2,
+	"internal/":         2,
+	"lab/internal/":     2,
+	"bpf/wire":          1,
 
 	"internal/digits": 1,
 

@@ -2,8 +2,8 @@
 // over a function's parameters, as BTF types them.
 //
 // Parse reads the text, Check finds the names and types, and gives a Tree of
-// values. A tree is evaluated by Eval, over any memory, or compiled to BPF by
-// Compile: both give the same.
+// values. A tree is evaluated by Eval, over any memory, or compiled to BPF by package
+// codegen: both give the same.
 //
 // Integers are promoted, converted and compared as C does it for amd64 and arm64
 // Linux, where int has 32 bits and long 64. What C leaves open is that of BPF:

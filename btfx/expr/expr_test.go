@@ -1,4 +1,4 @@
-package expr
+package expr_test
 
 import (
 	"bufio"
@@ -15,6 +15,8 @@ import (
 	"github.com/cilium/ebpf/asm"
 
 	"fgtrace/btfx"
+	"fgtrace/btfx/expr"
+	"fgtrace/btfx/expr/codegen"
 	"fgtrace/internal/bpfvm"
 )
 
@@ -78,8 +80,8 @@ func expressions(t testing.TB) []string { return lines(t, "expressions.txt") }
 
 // fixture is a function with its arguments, and the memory they point to.
 type fixture struct {
-	scope  Scope
-	world  World
+	scope  expr.Scope
+	world  expr.World
 	memory []byte
 }
 
@@ -98,7 +100,7 @@ func newFixture(t testing.TB) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{scope: Scope{Types: types}, memory: read("memory.bin")}
+	f := &fixture{scope: expr.Scope{Types: types}, memory: read("memory.bin")}
 	params, ok := types.FindType(btfx.KindStruct, "params")
 	if !ok {
 		t.Fatal("no struct params")
@@ -108,7 +110,7 @@ func newFixture(t testing.TB) *fixture {
 		t.Fatal(err)
 	}
 	for i, m := range fields {
-		f.scope.Params = append(f.scope.Params, Param{Name: m.Name, Type: m.Type, Word: i})
+		f.scope.Params = append(f.scope.Params, expr.Param{Name: m.Name, Type: m.Type, Word: i})
 		layout, err := types.Layout(m.Type)
 		if err != nil {
 			t.Fatal(err)
@@ -143,7 +145,7 @@ const (
 )
 
 // run runs compiled code, and tells whether the expression holds.
-func (f *fixture) run(t testing.TB, tree *Tree) bool {
+func (f *fixture) run(t testing.TB, tree *expr.Tree) bool {
 	t.Helper()
 	holds := f.runIn(t, tree, false)
 	if f.runIn(t, tree, true) != holds {
@@ -152,10 +154,10 @@ func (f *fixture) run(t testing.TB, tree *Tree) bool {
 	return holds
 }
 
-func (f *fixture) runIn(t testing.TB, tree *Tree, pointers bool) bool {
+func (f *fixture) runIn(t testing.TB, tree *expr.Tree, pointers bool) bool {
 	t.Helper()
 	const args, retval = -128, -136
-	code, err := Compile(tree, Frame{Args: args, Retval: retval, Top: retval, Pointers: pointers, PerCPUOffsets: perCPUOffsets})
+	code, err := codegen.Compile(tree, codegen.Frame{Args: args, Retval: retval, Top: retval, Pointers: pointers, PerCPUOffsets: perCPUOffsets})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,9 +185,9 @@ func (f *fixture) runIn(t testing.TB, tree *Tree, pointers bool) bool {
 	return r0 == 1
 }
 
-func (f *fixture) check(t testing.TB, text string) *Tree {
+func (f *fixture) check(t testing.TB, text string) *expr.Tree {
 	t.Helper()
-	tree, err := Condition(text, f.scope)
+	tree, err := expr.Condition(text, f.scope)
 	if err != nil {
 		t.Fatalf("%s: %v", text, err)
 	}
@@ -193,11 +195,14 @@ func (f *fixture) check(t testing.TB, text string) *Tree {
 }
 
 // equal is whether an expression has a value, as an expression's tree.
-func equal(tree *Tree, value uint64) *Tree {
-	return &Tree{Op: Equal, Type: intType, X: tree, Y: constant(value, Type{Kind: Int, Size: 8})}
+func equal(tree *expr.Tree, value uint64) *expr.Tree {
+	return &expr.Tree{
+		Op: expr.Equal, Type: expr.Type{Kind: expr.Int, Size: 4, Signed: true}, X: tree,
+		Y: &expr.Tree{Op: expr.Const, Type: expr.Type{Kind: expr.Int, Size: 8}, Value: value},
+	}
 }
 
-// TestExpressions compares Eval and compiled code with what C makes of them.
+// TestExpressions compares expr.Eval and compiled code with what C makes of them.
 func TestExpressions(t *testing.T) {
 	f := newFixture(t)
 	texts, values := expressions(t), lines(t, "values.golden")
@@ -215,12 +220,12 @@ func TestExpressions(t *testing.T) {
 
 func (f *fixture) expect(t *testing.T, text string, want uint64) {
 	t.Helper()
-	tree, err := Condition(text, f.scope)
+	tree, err := expr.Condition(text, f.scope)
 	if err != nil {
 		t.Errorf("%s: %v", text, err)
 		return
 	}
-	if got, err := Eval(tree, &f.world); err != nil || got != want {
+	if got, err := expr.Eval(tree, &f.world); err != nil || got != want {
 		t.Errorf("%s: %#x, %v, want %#x", text, got, err, want)
 	}
 	if !f.run(t, equal(tree, want)) {
@@ -240,8 +245,8 @@ func TestBeyondC(t *testing.T) {
 	}
 	f.scope.Retval, f.world.Retval = &long, ^uint64(11)
 	device, _ := f.scope.Types.FindType(btfx.KindStruct, "device")
-	f.scope.Variable = func(name string) (Variable, bool) {
-		v, ok := map[string]Variable{
+	f.scope.Variable = func(name string) (expr.Variable, bool) {
+		v, ok := map[string]expr.Variable{
 			"global":   {Type: device, Addr: memoryAddr + 0x400},
 			"each_cpu": {Type: device, Addr: perCPUBase, PerCPU: true},
 		}[name]
@@ -282,12 +287,12 @@ func TestFaults(t *testing.T) {
 	} {
 		tree := f.check(t, text)
 		if strings.HasPrefix(text, "1 ||") { // it does not come to that
-			if v, err := Eval(tree, &f.world); err != nil || v != 1 {
+			if v, err := expr.Eval(tree, &f.world); err != nil || v != 1 {
 				t.Errorf("%s: %d, %v", text, v, err)
 			}
 			continue
 		}
-		if v, err := Eval(tree, &f.world); err == nil {
+		if v, err := expr.Eval(tree, &f.world); err == nil {
 			t.Errorf("%s: %d", text, v)
 		}
 		if f.run(t, tree) {
@@ -383,10 +388,10 @@ func TestErrors(t *testing.T) {
 		{strings.Repeat("!", 300) + "n", 199, "more than 200 parts in one another"},
 		{"p" + strings.Repeat("->again", 300), 0, "more than 200 members in a row"},
 		{"n" + strings.Repeat(" + n", 3000), -1, "more than 2048 operations"},
-		{strings.Repeat("n", 70000), MaxText, "70000 bytes, and an expression has at most 65536"},
+		{strings.Repeat("n", 70000), expr.MaxText, "70000 bytes, and an expression has at most 65536"},
 	} {
-		_, err := Condition(test.text, f.scope)
-		var e *Error
+		_, err := expr.Condition(test.text, f.scope)
+		var e *expr.Error
 		if !errors.As(err, &e) {
 			t.Errorf("%.60s: %v, want %q", test.text, err, test.msg)
 			continue
@@ -402,12 +407,12 @@ func TestCaret(t *testing.T) {
 	long := strings.Repeat("n && ", 30) + "é\t&& x + n" + strings.Repeat(" && n", 30)
 	at := strings.Index(long, "x")
 	for _, test := range []struct {
-		err  Error
+		err  expr.Error
 		want string
 	}{
-		{Error{Text: "p->lenn", Pos: 3}, "p->lenn\n   ^"},
-		{Error{Text: "n +", Pos: 3}, "n +\n   ^"},
-		{Error{Text: long, Pos: at}, ""}, // a part, with the mark under x
+		{expr.Error{Text: "p->lenn", Pos: 3}, "p->lenn\n   ^"},
+		{expr.Error{Text: "n +", Pos: 3}, "n +\n   ^"},
+		{expr.Error{Text: long, Pos: at}, ""}, // a part, with the mark under x
 	} {
 		got := test.err.Caret()
 		if test.err.Text == long {
@@ -424,7 +429,7 @@ func TestCaret(t *testing.T) {
 	}
 }
 
-// What is taken gives the same by Eval and compiled, and can be compiled.
+// What is taken gives the same by expr.Eval and compiled, and can be compiled.
 func FuzzCondition(f *testing.F) {
 	for _, text := range expressions(f) {
 		f.Add(text)
@@ -432,22 +437,22 @@ func FuzzCondition(f *testing.F) {
 	f.Add(`p->dev->name == "eth0" && (text == "x" || bytes[3] % n)`)
 	fix := newFixture(f)
 	f.Fuzz(func(t *testing.T, text string) {
-		tree, err := Condition(text, fix.scope)
+		tree, err := expr.Condition(text, fix.scope)
 		if err != nil {
-			var e *Error
+			var e *expr.Error
 			if !errors.As(err, &e) || e.Pos < 0 || e.Pos > len(text) || e.Msg == "" {
 				t.Fatalf("%q: %v", text, err)
 			}
 			_ = e.Caret()
 			return
 		}
-		code, err := Compile(tree, Frame{Args: -128, Retval: -136, Top: -136, Pointers: true})
-		if err != nil || code.Bottom < -stackSize {
+		code, err := codegen.Compile(tree, codegen.Frame{Args: -128, Retval: -136, Top: -136, Pointers: true})
+		if err != nil || code.Bottom < -512 {
 			return // it takes too much of the stack
 		}
-		want, err := Eval(tree, &fix.world)
+		want, err := expr.Eval(tree, &fix.world)
 		if holds := err == nil && want != 0; fix.run(t, tree) != holds {
-			t.Fatalf("%q: Eval gives %d, %v, and the code %v", text, want, err, !holds)
+			t.Fatalf("%q: expr.Eval gives %d, %v, and the code %v", text, want, err, !holds)
 		}
 	})
 }

@@ -38,7 +38,6 @@ var (
 	longType  = Type{Kind: Int, Size: 8, Signed: true, name: "long"}
 	ulongType = Type{Kind: Int, Size: 8, name: "unsigned long"}
 	voidType  = Type{Kind: Void, Size: 1, name: "void"}
-	charType  = Type{Kind: Int, Size: 1, Signed: true, name: "char"}
 )
 
 // basicType returns one of C's own types by the name that the parser gives it.

@@ -8,6 +8,7 @@ import (
 	"fgtrace/arch"
 	"fgtrace/bpf/wire"
 	"fgtrace/btfx/expr"
+	"fgtrace/btfx/expr/codegen"
 )
 
 // Conditions are what must hold for a call to be shown; nil: nothing.
@@ -125,7 +126,7 @@ func (c *Condition) compile(top int16) (asm.Instructions, error) {
 	if c.Tree.HasRetval() {
 		fetch = append(fetch, asm.StoreMem(asm.RFP, retval, asm.R1, asm.DWord))
 	}
-	code, err := expr.Compile(c.Tree, expr.Frame{
+	code, err := codegen.Compile(c.Tree, codegen.Frame{
 		Args: args, Retval: retval, Top: args, Pointers: c.Regs == nil && !c.Copy, PerCPUOffsets: c.PerCPUOffsets,
 	})
 	if err != nil {

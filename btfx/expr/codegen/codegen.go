@@ -1,10 +1,13 @@
-package expr
+// Package codegen makes BPF code of expressions.
+package codegen
 
 import (
 	"fmt"
 	"math"
 
 	"github.com/cilium/ebpf/asm"
+
+	"fgtrace/btfx/expr"
 )
 
 // Frame is where compiled code finds what it works on: offsets from the frame
@@ -36,7 +39,7 @@ type Code struct {
 const stackSize = 512
 
 // Compile makes code of a condition. Where memory can't be read, it does not hold.
-func Compile(t *Tree, f Frame) (Code, error) {
+func Compile(t *expr.Tree, f Frame) (Code, error) {
 	e := &emitter{frame: f, top: f.Top, bottom: f.Top}
 	fault := e.label()
 	e.fault = fault
@@ -132,44 +135,44 @@ func (e *emitter) set(r asm.Register, v uint64) {
 }
 
 // value leaves a tree's value in R0.
-func (e *emitter) value(t *Tree) error {
+func (e *emitter) value(t *expr.Tree) error {
 	switch t.Op {
-	case Const:
+	case expr.Const:
 		e.set(asm.R0, t.Value)
 		return nil
-	case Arg:
+	case expr.Arg:
 		e.given(t, e.wordAt(t))
 		return nil
-	case Retval:
+	case expr.Retval:
 		e.given(t, e.frame.Retval)
 		return nil
-	case Both, Either:
+	case expr.Both, expr.Either:
 		return e.logic(t)
-	case Choose:
+	case expr.Choose:
 		return e.choose(t)
 	}
 	operand := e.value
-	if t.Op == Load || t.Op == Same {
+	if t.Op == expr.Load || t.Op == expr.Same {
 		operand = e.address
 	}
 	if err := operand(t.X); err != nil {
 		return err
 	}
 	switch t.Op {
-	case CPU:
+	case expr.CPU:
 		e.thisCPU()
-	case Load:
+	case expr.Load:
 		e.load(t)
-	case Same:
+	case expr.Same:
 		e.same(t)
-	case Convert:
+	case expr.Convert:
 		if !t.Free {
 			e.wrap(asm.R0, t.Type)
 		}
-	case Negate:
+	case expr.Negate:
 		e.add(asm.Neg.Imm(asm.R0, 0))
 		e.wrap(asm.R0, t.Type)
-	case Invert:
+	case expr.Invert:
 		e.add(asm.Xor.Imm(asm.R0, -1))
 		e.wrap(asm.R0, t.Type)
 	default:
@@ -179,12 +182,12 @@ func (e *emitter) value(t *Tree) error {
 }
 
 // address leaves what is only used as an address in R0.
-func (e *emitter) address(t *Tree) error {
+func (e *emitter) address(t *expr.Tree) error {
 	x := t
-	for x.Op == Convert && x.Free {
+	for x.Op == expr.Convert && x.Free {
 		x = x.X
 	}
-	if (x.Op == Arg || x.Op == Retval) && x.Type.Size == 8 {
+	if (x.Op == expr.Arg || x.Op == expr.Retval) && x.Type.Size == 8 {
 		e.add(asm.LoadMem(asm.R0, asm.RFP, e.wordAt(x), asm.DWord))
 		return nil
 	}
@@ -192,16 +195,16 @@ func (e *emitter) address(t *Tree) error {
 }
 
 // wordAt returns where an argument word, or the result, is.
-func (e *emitter) wordAt(t *Tree) int16 {
-	if t.Op == Retval {
+func (e *emitter) wordAt(t *expr.Tree) int16 {
+	if t.Op == expr.Retval {
 		return e.frame.Retval
 	}
 	return e.frame.Args + int16(8*t.Word)
 }
 
 // given leaves a word of the stack in R0, with its type's value.
-func (e *emitter) given(t *Tree, from int16) {
-	if !e.frame.Pointers || t.Type.Kind != Pointer {
+func (e *emitter) given(t *expr.Tree, from int16) {
+	if !e.frame.Pointers || t.Type.Kind != expr.Pointer {
 		e.add(asm.LoadMem(asm.R0, asm.RFP, from, asm.DWord))
 		e.wrap(asm.R0, t.Type)
 		return
@@ -221,13 +224,13 @@ func (e *emitter) given(t *Tree, from int16) {
 }
 
 // wrap makes a register hold the value that its low bytes have in a type.
-func (e *emitter) wrap(r asm.Register, t Type) {
+func (e *emitter) wrap(r asm.Register, t expr.Type) {
 	width := 8 * t.Size
 	if t.Bits > 0 {
 		width = t.Bits
 	}
 	switch {
-	case t.Kind == Bool:
+	case t.Kind == expr.Bool:
 		zero := e.label()
 		e.jump(asm.JEq, r, 0, zero)
 		e.add(asm.Mov.Imm(r, 1))
@@ -270,7 +273,7 @@ func sizeOf(bytes int) asm.Size {
 	return asm.DWord
 }
 
-func (e *emitter) load(t *Tree) {
+func (e *emitter) load(t *expr.Tree) {
 	at := e.push(8)
 	e.read(asm.FnProbeReadKernel, t.Disp, at, int32(t.Type.Size))
 	e.jump(asm.JNE, asm.R0, 0, e.fault)
@@ -279,7 +282,7 @@ func (e *emitter) load(t *Tree) {
 	if t.Shift > 0 {
 		e.add(asm.RSh.Imm(asm.R0, int32(t.Shift)))
 	}
-	if t.Type.Bits > 0 || t.Type.Signed || t.Type.Kind == Bool {
+	if t.Type.Bits > 0 || t.Type.Signed || t.Type.Kind == expr.Bool {
 		e.wrap(asm.R0, t.Type)
 	}
 }
@@ -305,7 +308,7 @@ func (e *emitter) thisCPU() {
 }
 
 // same compares the string at R0 + Disp. It may be in user space.
-func (e *emitter) same(t *Tree) {
+func (e *emitter) same(t *expr.Tree) {
 	text := []byte(t.Text)
 	room := int16(len(text)+2+7) &^ 7
 	kept := e.push(8)
@@ -354,9 +357,9 @@ func (e *emitter) same(t *Tree) {
 	e.pop(8)
 }
 
-func (e *emitter) logic(t *Tree) error {
+func (e *emitter) logic(t *expr.Tree) error {
 	op, end, known := asm.JumpOp(asm.JEq), e.label(), e.label()
-	if t.Op == Either {
+	if t.Op == expr.Either {
 		op = asm.JNE
 	}
 	if err := e.value(t.X); err != nil {
@@ -368,7 +371,7 @@ func (e *emitter) logic(t *Tree) error {
 	}
 	e.jump(asm.JEq, asm.R0, 0, end)
 	e.place(known)
-	if t.Op == Either {
+	if t.Op == expr.Either {
 		e.add(asm.Mov.Imm(asm.R0, 1))
 		e.place(end)
 		return nil
@@ -380,7 +383,7 @@ func (e *emitter) logic(t *Tree) error {
 	return nil
 }
 
-func (e *emitter) choose(t *Tree) error {
+func (e *emitter) choose(t *expr.Tree) error {
 	other, end := e.label(), e.label()
 	if err := e.value(t.X); err != nil {
 		return err
@@ -399,8 +402,8 @@ func (e *emitter) choose(t *Tree) error {
 }
 
 // binary calculates with X, which is in R0, and Y.
-func (e *emitter) binary(t *Tree) error {
-	if v := t.Y.Value; t.Y.Op == Const && int64(v) == int64(int32(v)) && !(t.X.Type.Signed && (t.Op == Div || t.Op == Mod)) {
+func (e *emitter) binary(t *expr.Tree) error {
+	if v := t.Y.Value; t.Y.Op == expr.Const && int64(v) == int64(int32(v)) && !(t.X.Type.Signed && (t.Op == expr.Div || t.Op == expr.Mod)) {
 		e.operateImm(t, int32(v))
 		return nil
 	}
@@ -424,35 +427,35 @@ func (e *emitter) binary(t *Tree) error {
 }
 
 // isLeaf tells values that take no more than R0.
-func (e *emitter) isLeaf(t *Tree) bool {
-	return t.Op == Const || (t.Op == Arg || t.Op == Retval) && !(e.frame.Pointers && t.Type.Kind == Pointer)
+func (e *emitter) isLeaf(t *expr.Tree) bool {
+	return t.Op == expr.Const || (t.Op == expr.Arg || t.Op == expr.Retval) && !(e.frame.Pointers && t.Type.Kind == expr.Pointer)
 }
 
-var aluOps = map[Op]asm.ALUOp{Add: asm.Add, Sub: asm.Sub, Mul: asm.Mul, Div: asm.Div, Mod: asm.Mod, BitAnd: asm.And, BitOr: asm.Or, BitXor: asm.Xor,
-	ShiftLeft: asm.LSh, ShiftRight: asm.RSh}
+var aluOps = map[expr.Op]asm.ALUOp{expr.Add: asm.Add, expr.Sub: asm.Sub, expr.Mul: asm.Mul, expr.Div: asm.Div, expr.Mod: asm.Mod, expr.BitAnd: asm.And, expr.BitOr: asm.Or, expr.BitXor: asm.Xor,
+	expr.ShiftLeft: asm.LSh, expr.ShiftRight: asm.RSh}
 
-func aluOp(t *Tree) asm.ALUOp {
-	if t.Op == ShiftRight && t.X.Type.Signed {
+func aluOp(t *expr.Tree) asm.ALUOp {
+	if t.Op == expr.ShiftRight && t.X.Type.Signed {
 		return asm.ArSh
 	}
 	return aluOps[t.Op]
 }
 
 // jumpOp returns the jump that is taken where a comparison holds.
-func jumpOp(t *Tree) (asm.JumpOp, bool) {
+func jumpOp(t *expr.Tree) (asm.JumpOp, bool) {
 	signed := t.X.Type.Signed
 	switch {
-	case t.Op == Equal:
+	case t.Op == expr.Equal:
 		return asm.JEq, true
-	case t.Op == NotEqual:
+	case t.Op == expr.NotEqual:
 		return asm.JNE, true
-	case t.Op == Less && signed:
+	case t.Op == expr.Less && signed:
 		return asm.JSLT, true
-	case t.Op == Less:
+	case t.Op == expr.Less:
 		return asm.JLT, true
-	case t.Op == LessEqual && signed:
+	case t.Op == expr.LessEqual && signed:
 		return asm.JSLE, true
-	case t.Op == LessEqual:
+	case t.Op == expr.LessEqual:
 		return asm.JLE, true
 	}
 	return 0, false
@@ -469,34 +472,33 @@ func (e *emitter) truth(jump func(label int)) {
 	e.place(end)
 }
 
-func (e *emitter) operateImm(t *Tree, imm int32) {
+func (e *emitter) operateImm(t *expr.Tree, imm int32) {
 	if op, ok := jumpOp(t); ok {
 		e.truth(func(label int) { e.jump(op, asm.R0, imm, label) })
 		return
 	}
 	switch {
-	case t.Op == ShiftLeft || t.Op == ShiftRight:
+	case t.Op == expr.ShiftLeft || t.Op == expr.ShiftRight:
 		imm &= int32(8*t.Type.Size - 1)
-	case imm == 0 && t.Op == Div: // the verifier refuses it
+	case imm == 0 && t.Op == expr.Div: // the verifier refuses it
 		e.add(asm.Mov.Imm(asm.R0, 0))
 		return
-	case imm == 0 && t.Op == Mod:
+	case imm == 0 && t.Op == expr.Mod:
 		return
-	case imm < 0 && (t.Op == Div || t.Op == Mod) && t.Type.Size == 8: // sign-extended, as it should be
 	}
 	e.add(aluOp(t).Imm(asm.R0, imm))
 	e.wrap(asm.R0, t.Type)
 }
 
-func (e *emitter) operate(t *Tree) {
+func (e *emitter) operate(t *expr.Tree) {
 	if op, ok := jumpOp(t); ok {
 		e.truth(func(label int) { e.jumpReg(op, asm.R0, asm.R1, label) })
 		return
 	}
 	switch {
-	case (t.Op == Div || t.Op == Mod) && t.X.Type.Signed:
+	case (t.Op == expr.Div || t.Op == expr.Mod) && t.X.Type.Signed:
 		e.signedDivision(t.Op)
-	case t.Op == ShiftLeft || t.Op == ShiftRight:
+	case t.Op == expr.ShiftLeft || t.Op == expr.ShiftRight:
 		e.add(asm.And.Imm(asm.R1, int32(8*t.Type.Size-1)))
 		e.add(aluOp(t).Reg(asm.R0, asm.R1))
 	default:
@@ -506,9 +508,9 @@ func (e *emitter) operate(t *Tree) {
 }
 
 // signedDivision divides R0 by R1 without BPF's own instruction for that (Linux 6.6).
-func (e *emitter) signedDivision(op Op) {
+func (e *emitter) signedDivision(op expr.Op) {
 	e.add(asm.Mov.Reg(asm.R2, asm.R0)) // its sign bit is that of the result
-	if op == Div {
+	if op == expr.Div {
 		e.add(asm.Xor.Reg(asm.R2, asm.R1))
 	}
 	for _, r := range []asm.Register{asm.R0, asm.R1} {
