@@ -97,6 +97,16 @@ func costs(w io.Writer) error {
 		}
 		print(name, cost, lost)
 	}
+	// What the mask holds at the entry is whatever was in its memory before.
+	const never = "mask->bits[0] != 0x7654321 && mask->bits[1] != 0x7654321 && mask->bits[2] == 0x7654321"
+	cost, err := perCall(manyCalls, func(n int) error {
+		_, err := withTrace([]string{"--filter-arg", never}, n)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("measure a filter: %w", err)
+	}
+	print("trace --filter-arg, three loads, rejected", cost, "  asked: at most 250 above the empty programs")
 	for _, f := range ftraceWays() {
 		cost, err := perCall(manyStacks, f.run)
 		if err != nil {

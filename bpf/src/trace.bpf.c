@@ -235,9 +235,14 @@ INLINE bool was_alone(const struct site *site)
 {
 	u64 frame = site->frame;
 
-	if (!control.alone || bpf_map_delete_elem(&alone, &frame))
+	if (!control.alone || !bpf_map_lookup_elem(&alone, &frame))
 		return false;
-	__sync_fetch_and_add(&control.alone, -1);
+	/*
+	 * Up to 6.6 that may fail, as what was interrupted has the bucket (EBUSY). Then
+	 * it stays, until the next call at this frame.
+	 */
+	if (!bpf_map_delete_elem(&alone, &frame))
+		__sync_fetch_and_add(&control.alone, -1);
 	return true;
 }
 
@@ -455,13 +460,13 @@ INLINE void entered(struct site *site)
 	if (!chosen(site, pid_tgid)) {
 		if (CONFIG_AGAIN(CONFIG_SLOTS))
 			forget(site);
-		if (CONFIG_AGAIN(CONFIG_FILTER))
+		if (CONFIG_AGAIN(CONFIG_FILTER) == 2)
 			was_alone(site);
 		return;
 	}
 	if (CONFIG(CONFIG_SLOTS) && keep(site, pid_tgid))
 		return;
-	if (CONFIG(CONFIG_FILTER))
+	if (CONFIG(CONFIG_FILTER) == 2)
 		goes_alone(site);
 	r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_RECORD_SIZE), 0);
 	if (UNLIKELY(!r)) {

@@ -220,7 +220,7 @@ enum config {
 	CONFIG_SESSION,     /* 1: the program runs at returns too */
 	CONFIG_REGS,        /* argument words that calls pass in registers */
 	CONFIG_STACK_ARGS,  /* where the others are, from the stack pointer at the entry on */
-	CONFIG_FILTER,      /* 1: only calls for which a condition holds at the entry */
+	CONFIG_FILTER,      /* 1: only calls for which a condition holds at the entry; 2: and they have exits */
 	CONFIG_FILTER_RESULT, /* 1: and another one of the result */
 	CONFIG_LEAST_TIME,  /* ns that a call must have taken */
 

@@ -185,7 +185,7 @@ func (c *checker) read(n Node, p place) (*Tree, error) {
 	if bit%64 > 0 {
 		arg.Type = ulongType
 		arg = &Tree{Op: ShiftRight, Type: ulongType, X: arg, Y: constant(uint64(bit%64), intType)}
-		return &Tree{Op: Convert, Type: p.typ, X: arg}, nil
+		return &Tree{Op: Convert, Type: p.typ, X: &Tree{Op: Convert, Type: p.typ.Narrow(), X: arg}}, nil
 	}
 	return arg, nil
 }
@@ -268,7 +268,8 @@ func (c *checker) pointed(n Node, x *Tree, what string) (place, error) {
 
 // displaced splits a constant off an address.
 func displaced(x *Tree) (addr *Tree, disp int64) {
-	for x.Op == Add && x.Y.Op == Const || x.Op == Convert && x.Free && x.Type.Kind == Pointer && x.X.Op == Add {
+	isSum := func(x *Tree) bool { return x.Op == Add && x.Type.Size == 8 && x.Y.Op == Const }
+	for isSum(x) || x.Op == Convert && x.Free && x.Type.Kind == Pointer && isSum(x.X) {
 		if x.Op == Convert {
 			x = x.X
 			continue
@@ -276,7 +277,7 @@ func displaced(x *Tree) (addr *Tree, disp int64) {
 		disp += int64(x.Y.Value)
 		x = x.X
 	}
-	const most = 1 << 30
+	const most = 1<<29 - 1 // BPF_MAX_VAR_OFF (include/linux/bpf_verifier.h)
 	if disp > most || disp < -most {
 		return fold(&Tree{Op: Add, Type: ulongType, X: convert(x, ulongType), Y: constant(uint64(disp), ulongType)}), 0
 	}
@@ -483,7 +484,11 @@ func (c *checker) unary(n *Unary) (*Tree, error) {
 	switch n.Op {
 	case "&":
 		if x, ok := n.X.(*Unary); ok && x.Op == "*" {
-			return c.value(x.X)
+			v, err := c.value(x.X)
+			if err == nil && v.Type.Kind != Pointer {
+				err = c.errorf(x.At, "a %s points to nothing", c.spell(v.Type))
+			}
+			return v, err
 		}
 		p, err := c.place(n.X)
 		if err != nil {
@@ -550,10 +555,10 @@ func (c *checker) cond(n *Cond) (*Tree, error) {
 	switch {
 	case y.Type.isInteger() && z.Type.isInteger():
 		t = common(y.Type, z.Type)
-	case y.Type.Kind == Pointer && (z.Type.Kind == Pointer || isZero(z)):
-		t = y.Type
 	case z.Type.Kind == Pointer && isZero(y):
 		t = z.Type
+	case y.Type.Kind == Pointer && (z.Type.Kind == Pointer || isZero(z)):
+		t = y.Type
 	default:
 		return nil, c.errorf(n.At, "? gives a %s or a %s", c.spell(y.Type), c.spell(z.Type))
 	}

@@ -24,9 +24,9 @@ func Eval(t *Tree, w *World) (uint64, error) {
 		if t.Word >= len(w.Args) {
 			return 0, fmt.Errorf("evaluate argument: there is no word %d", t.Word)
 		}
-		return wrap(w.Args[t.Word], t.Type), nil
+		return read(w.Args[t.Word], t.Type), nil
 	case Retval:
-		return wrap(w.Retval, t.Type), nil
+		return read(w.Retval, t.Type), nil
 	}
 	x, err := Eval(t.X, w)
 	if err != nil {
@@ -69,8 +69,11 @@ func (w *World) load(t *Tree, x uint64) (uint64, error) {
 	if err := w.Read(x+uint64(t.Disp), buf[:t.Type.Size]); err != nil {
 		return 0, err
 	}
-	return wrap(binary.LittleEndian.Uint64(buf[:])>>t.Shift, t.Type), nil
+	return read(binary.LittleEndian.Uint64(buf[:])>>t.Shift, t.Type), nil
 }
+
+// read returns the value of a type that is in the low bits of a word.
+func read(word uint64, t Type) uint64 { return wrap(wrap(word, t.Narrow()), t) }
 
 // same compares a string with the literal's bytes and, unless they fill an array, a
 // zero behind them.

@@ -156,7 +156,7 @@ func (f *fixture) run(t testing.TB, tree *expr.Tree) bool {
 
 func (f *fixture) runIn(t testing.TB, tree *expr.Tree, pointers bool) bool {
 	t.Helper()
-	const args, retval = -128, -136
+	const args, retval = -144, -152
 	code, err := codegen.Compile(tree, codegen.Frame{Args: args, Retval: retval, Top: retval, Pointers: pointers, PerCPUOffsets: perCPUOffsets})
 	if err != nil {
 		t.Fatal(err)
@@ -265,7 +265,7 @@ func TestBeyondC(t *testing.T) {
 		{"0x7fffffff + 1", -0x80000000}, {"p->i - 2000000000 < 0", 0},
 		{"retval", -12}, {"retval < 0", 1}, {"retval == -12", 1}, {"(u8)retval", 0xf4},
 		{"global.ifindex", 2}, {"global.next->ifindex", -7}, {"&global == p->dev", 1}, {"each_cpu.ifindex", 2}, {"each_cpu.name[1]", 't'},
-		{"true + true", 2}, {"false", 0},
+		{"true + true", 2}, {"false", 0}, {"*(u8 *)(u - 4000000000 + 0x10000800u + -4 + 4)", 'a'},
 		{`p->dev->name == "eth0"`, 1}, {`p->dev->name != "eth0"`, 0}, {`"eth0" == p->dev->name`, 1}, {`p->dev->name == "eth"`, 0},
 		{`p->dev->name == "eth00"`, 0}, {`p->dev->name == "eth1"`, 0}, {`p->dev->name == ""`, 0}, {`p->devs[0].name == "a-name-of-15-by"`, 1},
 		{`p->devs[0].name == "a-name-of-15-by1"`, 0}, {`p->dev->alias == "an alias"`, 1}, {`p->dev->alias != "an alia"`, 1}, {`text == "an alias"`, 1},
@@ -372,6 +372,8 @@ func TestErrors(t *testing.T) {
 		{`text == "\q"`, 9, `\q is no character`},
 		{`text == "a\0b"`, 8, "a string with a zero in it"},
 		{"c == 'ab'", 5, "a character has one byte, not 2"},
+		{`c == '\xff'`, 5, "this character has a sign"},
+		{"&*n", 1, "a int points to nothing"},
 		{"c == ''", 5, "a character has one byte, not 0"},
 		{"c == 'a", 5, "' has no second one"},
 		{"n == 0x", 5, "0x is no number"},
@@ -446,7 +448,7 @@ func FuzzCondition(f *testing.F) {
 			_ = e.Caret()
 			return
 		}
-		code, err := codegen.Compile(tree, codegen.Frame{Args: -128, Retval: -136, Top: -136, Pointers: true})
+		code, err := codegen.Compile(tree, codegen.Frame{Args: -144, Retval: -152, Top: -152, Pointers: true})
 		if err != nil || code.Bottom < -512 {
 			return // it takes too much of the stack
 		}

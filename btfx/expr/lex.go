@@ -173,11 +173,12 @@ func (p *parser) literal(at, end int, b []byte) (token, int, error) {
 		}
 		return token{kind: stringToken, pos: at, text: string(b)}, end, nil
 	}
+	if len(b) == 1 && b[0] >= 0x80 {
+		return token{}, 0, p.errorf(at, "this character has a sign on some machines: write its number")
+	}
 	if len(b) != 1 {
 		return token{}, 0, p.errorf(at, "a character has one byte, not %d", len(b))
 	}
-	// char is signed on amd64; that of arm64 is not, and the kernel is built with
-	// -funsigned-char on all from 6.2 on. Literals of ASCII are the same everywhere.
 	n := number{value: uint64(b[0]), size: 4}
 	return token{kind: numberToken, pos: at, text: p.text[at:end], num: n}, end, nil
 }

@@ -146,7 +146,17 @@ func (t *Tree) String() string {
 
 func constant(v uint64, t Type) *Tree { return &Tree{Op: Const, Type: t, Value: wrap(v, t)} }
 
-// wrap returns the value that the low bytes of a number have in a type.
+// Narrow returns the type as which what was read is taken first: of a bool, only its
+// own bits tell.
+func (t Type) Narrow() Type {
+	if t.Kind == Bool {
+		t.Kind, t.Signed = Int, false
+	}
+	return t
+}
+
+// wrap returns the value that the low bytes of a number have in a type. Of a bool all
+// of the number counts.
 func wrap(v uint64, t Type) uint64 {
 	width := 8 * t.Size
 	if t.Bits > 0 {

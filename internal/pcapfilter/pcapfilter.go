@@ -96,6 +96,8 @@ func Compile(ctx context.Context, expression string, o Options) ([]bpf.RawInstru
 	switch {
 	case err == nil:
 		return insns, nil
+	case errors.Is(ctx.Err(), context.Canceled):
+		return nil, fmt.Errorf("compile filter: %w", ctx.Err())
 	case ctx.Err() != nil:
 		return nil, &Error{expression, fmt.Sprintf("libpcap takes more than %v", maxTime)}
 	case errors.Is(err, errTooDeep):

@@ -88,7 +88,7 @@ func (o Options) Constants(index int, t *plan.Target) (entry, exit Constants) {
 	shape := t.Shape(o.Stack)
 	common := o.constants(shape, stringBits(t))
 	common[wire.ConfigTarget] = uint64(index)
-	common[wire.ConfigFilter], common[wire.ConfigFilterResult] = flag(t.Condition != nil), flag(t.ResultCondition != nil)
+	common[wire.ConfigFilter], common[wire.ConfigFilterResult] = o.filter(t.Condition), flag(t.ResultCondition != nil)
 	common[wire.ConfigRetval] = flag(t.Ret != nil)
 	common[wire.ConfigFrameAt] = 0
 	if o.Graph != nil {
@@ -131,12 +131,26 @@ func (o Options) ProbeConstants(index int, t *plan.Target, regs arch.Regs) (entr
 	o.Slots = false
 	group := o.Groups([]*plan.Target{t}, []int{0})[0]
 	_, exit = o.Constants(index, t)
+	filter := exit[wire.ConfigFilter]
 	o.Exits = false
 	// The trampoline was called from the function, so between its argument array
 	// and the caller's return address, where the stack pointer was, there are
 	// the result, the frame pointer and the return address into the function.
 	exit[wire.ConfigFrameAt] = uint64(wordSize * (t.Words + 3))
-	return o.GroupConstants(group, regs), exit
+	entry = o.GroupConstants(group, regs)
+	entry[wire.ConfigFilter] = filter
+	return entry, exit
+}
+
+// filter returns what programs are told of a condition.
+func (o Options) filter(condition *expr.Tree) uint64 {
+	switch {
+	case condition == nil:
+		return 0
+	case o.Exits:
+		return 2
+	}
+	return 1
 }
 
 // Group is a set of targets that have one program in common.
@@ -195,7 +209,7 @@ func roomFor(strings int) int {
 // GroupConstants returns the constants of a group's program.
 func (o Options) GroupConstants(g Group, regs arch.Regs) Constants {
 	c := o.constants(g.Shape, g.Strings)
-	c[wire.ConfigFilter], c[wire.ConfigFilterResult] = flag(g.Condition != nil), flag(g.ResultCondition != nil)
+	c[wire.ConfigFilter], c[wire.ConfigFilterResult] = o.filter(g.Condition), flag(g.ResultCondition != nil)
 	c[wire.ConfigSession] = flag(o.Exits)
 	c[wire.ConfigIsReturn], c[wire.ConfigCookie] = uint64(o.Kfuncs.IsReturn), uint64(o.Kfuncs.Cookie)
 	c[wire.ConfigRegs], c[wire.ConfigStackArgs] = uint64(len(regs.Args)), uint64(regs.StackArgs)

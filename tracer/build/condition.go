@@ -1,6 +1,7 @@
 package build
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/cilium/ebpf/asm"
@@ -43,15 +44,15 @@ func splice(insns asm.Instructions, c Conditions) (asm.Instructions, error) {
 				return nil, err
 			}
 		}
-		for {
-			at := slices.IndexFunc(insns, func(ins asm.Instruction) bool { return isMark(&ins) && uint32(ins.Constant) == one.mark })
-			if at < 0 {
-				break
+		for at := 0; at < len(insns); at++ {
+			if !isMark(&insns[at]) || uint32(insns[at].Constant) != one.mark {
+				continue
 			}
 			var err error
 			if insns, err = replace(insns, at, code); err != nil {
 				return nil, err
 			}
+			at += len(code) - 1 // a number in it may look like a mark
 		}
 	}
 	return insns, nil
@@ -72,9 +73,14 @@ func replace(insns asm.Instructions, at int, code asm.Instructions) (asm.Instruc
 	}
 	offsets := rawOffsets(spliced)
 	for i, to := range g.target {
-		if to >= 0 {
-			spliced[moved(i)].Offset = int16(offsets[moved(to)] - offsets[moved(i)] - 1)
+		if to < 0 {
+			continue
 		}
+		off := offsets[moved(to)] - offsets[moved(i)] - 1
+		if off != int(int16(off)) {
+			return nil, fmt.Errorf("build program: the expression is too large: %d instructions", len(code))
+		}
+		spliced[moved(i)].Offset = int16(off)
 	}
 	if at == 0 {
 		spliced[0].Metadata = insns[0].Metadata

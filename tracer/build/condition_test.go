@@ -1,6 +1,8 @@
 package build
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/cilium/ebpf/asm"
@@ -110,6 +112,30 @@ func TestSplice(t *testing.T) {
 				t.Errorf("%d, %v, want %d\n%v", got, err, test.want, code)
 			}
 		})
+	}
+}
+
+// TestSpliceLimits: numbers that look like marks are numbers, and what is too large is
+// refused.
+func TestSpliceLimits(t *testing.T) {
+	insns := asm.Instructions{jump(asm.JEq, asm.R1, 0, 2), mark, asm.Return()}
+	c := &Condition{Tree: condition(t, fmt.Sprintf("a == %d", uint64(wire.ConfigMark+wire.ConfigCondition)), 0), Copy: true}
+	code, err := splice(insns, Conditions{Entry: c})
+	if err != nil || len(code) < 5 {
+		t.Errorf("%v, %v", code, err)
+	}
+	var terms []string
+	for i := range 60 {
+		terms = append(terms, fmt.Sprintf("a * %d / (a + 1) %% (a + 2) == a ^ (a | %d)", i+1, i))
+	}
+	huge := &Condition{Tree: condition(t, strings.Join(terms, " || "), 0), Copy: true}
+	const marks = 64
+	over := asm.Instructions{jump(asm.JEq, asm.R1, 0, 2*marks)}
+	for range marks {
+		over = append(over, mark)
+	}
+	if _, err := splice(append(over, asm.Return()), Conditions{Entry: huge}); err == nil || !strings.Contains(err.Error(), "too large") {
+		t.Errorf("a jump over %d times the code: %v", marks, err)
 	}
 }
 

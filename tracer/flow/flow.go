@@ -131,7 +131,7 @@ func (f *Flow) exit(r *event.Record) {
 	c := f.assembler.Leave(r)
 	switch {
 	case r.Unwanted:
-	case c.Entered && c.Exit-c.Entry < f.least:
+	case f.least > 0 && (!c.Entered || c.Exit-c.Entry < f.least): // or nobody knows
 	case f.mode&spec.Exit != 0:
 		f.emit(render.Exit, c)
 	case c.Entered:

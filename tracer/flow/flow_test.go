@@ -115,18 +115,18 @@ func run(tb testing.TB, f *Flow, records string) string {
 // TestUnwanted: calls whose results are not asked for, and those that took less than
 // asked, leave nothing behind.
 func TestUnwanted(t *testing.T) {
-	const records = "entry 0 f1; exit 0 f1 unwanted; entry 0 f2; exit 0 f2; exit 0 f3 unwanted"
+	const records = "entry 0 f1; exit 0 f1 unwanted; entry 0 f2; exit 0 f2; exit 0 f3 unwanted; exit 0 f4"
 	for _, test := range []struct {
 		mode  spec.Mode
 		least uint64
 		want  string
 	}{
-		{spec.Call, 0, "call f0#2\nend events=1 noentry=1 noexit=0 running=0\n"},
-		{spec.Call, 10, "call f0#2\nend events=1 noentry=1 noexit=0 running=0\n"},
-		{spec.Call, 11, "end events=0 noentry=1 noexit=0 running=0\n"},
-		{spec.Exit, 0, "exit f0#2\nend events=1 noentry=1 noexit=0 running=0\n"},
-		{spec.Exit, 11, "end events=0 noentry=1 noexit=0 running=0\n"},
-		{spec.Entry | spec.Exit, 11, "entry f0#1\nentry f0#2\nend events=2 noentry=1 noexit=0 running=0\n"},
+		{spec.Call, 0, "call f0#2\nend events=1 noentry=2 noexit=0 running=0\n"},
+		{spec.Call, 10, "call f0#2\nend events=1 noentry=2 noexit=0 running=0\n"},
+		{spec.Call, 11, "end events=0 noentry=2 noexit=0 running=0\n"},
+		{spec.Exit, 0, "exit f0#2\nexit f0#4 ?\nend events=2 noentry=2 noexit=0 running=0\n"},
+		{spec.Exit, 11, "end events=0 noentry=2 noexit=0 running=0\n"},
+		{spec.Entry | spec.Exit, 11, "entry f0#1\nentry f0#2\nend events=2 noentry=2 noexit=0 running=0\n"},
 	} {
 		o := options(t, test.mode)
 		o.Least = test.least

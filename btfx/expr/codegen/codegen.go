@@ -206,7 +206,7 @@ func (e *emitter) wordAt(t *expr.Tree) int16 {
 func (e *emitter) given(t *expr.Tree, from int16) {
 	if !e.frame.Pointers || t.Type.Kind != expr.Pointer {
 		e.add(asm.LoadMem(asm.R0, asm.RFP, from, asm.DWord))
-		e.wrap(asm.R0, t.Type)
+		e.narrow(t.Type)
 		return
 	}
 	// What comes back from memory that the verifier doesn't follow is a number.
@@ -283,8 +283,16 @@ func (e *emitter) load(t *expr.Tree) {
 		e.add(asm.RSh.Imm(asm.R0, int32(t.Shift)))
 	}
 	if t.Type.Bits > 0 || t.Type.Signed || t.Type.Kind == expr.Bool {
-		e.wrap(asm.R0, t.Type)
+		e.narrow(t.Type)
 	}
+}
+
+// narrow makes R0 hold the value that is in its low bits.
+func (e *emitter) narrow(t expr.Type) {
+	if t.Kind == expr.Bool {
+		e.wrap(asm.R0, t.Narrow())
+	}
+	e.wrap(asm.R0, t)
 }
 
 // thisCPU adds this CPU's offset to R0.

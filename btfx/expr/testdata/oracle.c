@@ -27,7 +27,7 @@ static void fill(struct params *a)
 		.q = 0xfedcba9876543210, .sq = -5, .l = -1234567890123, .ul = ~0UL, .yes = 1, .state = BUSY,
 		.negative = MINUS, .head = head, .network_header = 20, .dev = dev, .cookie = (void *)0xffff888012345678,
 		.mark = 0x12348765, .nested = {.depth = 3, .in = {.deeper = -4}}, .one = 1, .three = 5, .twelve = 0xabc,
-		.rest = 0x8001, .sthree = -2, .stwenty = -300000, .wide = 0xfffffffffe, .more = 0x80001, .full = 0x89abcdef,
+		.rest = 0x8001, .sthree = -2, .stwenty = -300000, .wide = 0xfffffffffe, .more = 0x80001, .full = 0x89abcdef, .btwo = 1, .bfour = 1,
 		.devs = {*other, *dev}, .list = {dev, other, NULL},
 	};
 	for (int i = 0; i < 12; i++)
@@ -61,6 +61,7 @@ int main(int argc, char **argv)
 	u8 b = a.b;
 	s16 sh = a.sh;
 	_Bool yes = a.yes;
+	_Bool no = a.no;
 	enum state state = a.state;
 	enum negative negative = a.negative;
 	void *ptr = a.ptr;

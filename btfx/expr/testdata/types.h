@@ -55,6 +55,7 @@ struct packet {
 	s32 sthree : 3, stwenty : 20;
 	u64 wide : 40, more : 20;
 	u32 full : 32;
+	_Bool bone : 1, btwo : 1, bthree : 1, bfour : 1;
 	int grid[3][4];
 	struct device devs[2];
 	struct device *list[3];
@@ -81,6 +82,7 @@ struct params {
 	u8 b;
 	s16 sh;
 	_Bool yes;
+	_Bool no;
 	enum state state;
 	enum negative negative;
 	void *ptr;
