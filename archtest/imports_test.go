@@ -51,6 +51,7 @@ var levels = map[string]int{
 	"lab/internal/":     2,
 	"bpf/wire":          1,
 
+	"internal/caret":  1,
 	"internal/digits": 1,
 
 	"internal/btftest": 3, // makes btfx.Types for tests

@@ -81,6 +81,12 @@ func (c *checker) errorf(pos int, format string, args ...any) *Error {
 	return &Error{Text: c.text, Pos: pos, Msg: fmt.Sprintf(format, args...)}
 }
 
+// hinted adds what there is instead.
+func (e *Error) hinted(hint string) *Error {
+	e.Hint = hint
+	return e
+}
+
 // place is where something is: in memory, or in the argument words.
 type place struct {
 	typ   Type
@@ -308,7 +314,7 @@ func (c *checker) named(n *Name) (place, error) {
 	case c.scope.Retval != nil && len(c.scope.Params) == 0:
 		return place{}, c.errorf(n.At, "there is no %s here, only retval", n.Name)
 	}
-	return place{}, c.errorf(n.At, "there is no %s here%s", n.Name, c.params(n.Name))
+	return place{}, c.errorf(n.At, "there is no %s here", n.Name).hinted(c.params(n.Name))
 }
 
 // params tells what parameters there are, the one first that may have been meant.
@@ -426,7 +432,7 @@ func (c *checker) noMember(n *Member, t Type) error {
 	if len(names) > most {
 		list += fmt.Sprintf(", and %d more", len(names)-most)
 	}
-	return c.errorf(n.At, "%s has no member %s%s; it has %s", c.spell(t), n.Name, nearest(n.Name, names), list)
+	return c.errorf(n.At, "%s has no member %s", c.spell(t), n.Name).hinted(nearest(n.Name, names) + "; it has " + list)
 }
 
 // memberNames returns the names of a struct's members, with those of anonymous ones

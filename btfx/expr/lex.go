@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+
+	"fgtrace/internal/caret"
 )
 
 // token is a part of the text.
@@ -222,35 +224,13 @@ type Error struct {
 	Text string // the expression
 	Pos  int    // in bytes
 	Msg  string
+	Hint string // what there is instead; may be long
 }
 
-func (e *Error) Error() string { return fmt.Sprintf("at offset %d: %s", e.Pos, e.Msg) }
+func (e *Error) Error() string { return fmt.Sprintf("at offset %d: %s%s", e.Pos, e.Msg, e.Hint) }
 
-// Caret returns the expression with a mark under what is wrong: two lines, without
-// a newline at the end. Of a long expression it has a part.
-func (e *Error) Caret() string {
-	const before, after = 60, 20 // bytes
-	from, to := max(e.Pos-before, 0), min(e.Pos+after, len(e.Text))
-	var line, mark strings.Builder
-	if from > 0 {
-		line.WriteString("...")
-		mark.WriteString("   ")
-	}
-	width := 0
-	for i, r := range e.Text[from:to] {
-		if r < ' ' || r == 0x7f {
-			r = ' '
-		}
-		line.WriteRune(r)
-		if from+i < e.Pos {
-			width++
-		}
-	}
-	if to < len(e.Text) {
-		line.WriteString("...")
-	}
-	return line.String() + "\n" + mark.String() + strings.Repeat(" ", width) + "^"
-}
+// Caret gives the expression, and below it a caret under what is wrong.
+func (e *Error) Caret() string { return caret.Mark(e.Text, e.Pos) }
 
 func (p *parser) errorf(pos int, format string, args ...any) *Error {
 	return &Error{Text: p.text, Pos: pos, Msg: fmt.Sprintf(format, args...)}

@@ -11,7 +11,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"fgtrace/btfx/expr"
 	"fgtrace/tracer/spec"
 )
 
@@ -63,20 +62,17 @@ func report(err error, stderr io.Writer) int {
 		return status.ExitCode()
 	}
 	fmt.Fprintf(stderr, "trace: %v\n", err)
-	var syntax *spec.SyntaxError
-	if errors.As(err, &syntax) {
-		fmt.Fprintln(stderr, syntax.Caret())
-	}
-	var expression *expr.Error
-	if errors.As(err, &expression) {
-		fmt.Fprintln(stderr, expression.Caret())
+	var typed interface{ Caret() string }
+	if errors.As(err, &typed) {
+		fmt.Fprintln(stderr, typed.Caret())
 	}
 	var coded interface{ ExitCode() int }
 	if errors.As(err, &coded) {
 		return coded.ExitCode()
 	}
 	var usage usageError
-	if errors.As(err, &usage) || syntax != nil {
+	var syntax *spec.SyntaxError
+	if errors.As(err, &usage) || errors.As(err, &syntax) {
 		return statusUsage
 	}
 	return statusFailed

@@ -50,11 +50,20 @@ func (p *Plan) Filter(f Filters) error {
 		case slices.ContainsFunc(named, func(n spec.Target) bool { return !n.Glob }):
 			return &FilterError{t.Func, err}
 		default:
-			refused[t] = fmt.Sprintf("the filter does not apply: %v", err)
+			refused[t] = "the filter does not apply: " + shortReason(err)
 		}
 	}
 	p.Skip(refused)
 	return nil
+}
+
+// shortReason leaves out what differs between functions with the same fault, so that
+// they can be listed together.
+func shortReason(err error) string {
+	if e := (*expr.Error)(nil); errors.As(err, &e) {
+		return e.Msg
+	}
+	return err.Error()
 }
 
 func (t *Target) filter(f Filters, named []spec.Target) (err error) {

@@ -2,8 +2,8 @@ package spec
 
 import (
 	"fmt"
-	"strings"
-	"unicode"
+
+	"fgtrace/internal/caret"
 )
 
 // SyntaxError is a mistake in text that the user typed.
@@ -17,20 +17,5 @@ func (e *SyntaxError) Error() string {
 	return fmt.Sprintf("%q: %s", e.Text, e.Msg)
 }
 
-// Caret gives the text, and below it a caret under the mistake:
-//
-//	icmp_[rs
-//	     ^
-//
-// The lines are not indented and do not end in a newline.
-func (e *SyntaxError) Caret() string {
-	// A tab or newline in the text would move the caret away.
-	line := strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) {
-			return ' '
-		}
-		return r
-	}, e.Text)
-	column := len([]rune(e.Text[:min(e.Offset, len(e.Text))]))
-	return line + "\n" + strings.Repeat(" ", column) + "^"
-}
+// Caret gives the text, and below it a caret under the mistake.
+func (e *SyntaxError) Caret() string { return caret.Mark(e.Text, e.Offset) }
