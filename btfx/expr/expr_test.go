@@ -1,9 +1,7 @@
 package expr_test
 
 import (
-	"bufio"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"os/exec"
@@ -18,9 +16,8 @@ import (
 	"fgtrace/btfx/expr"
 	"fgtrace/btfx/expr/codegen"
 	"fgtrace/internal/bpfvm"
+	"fgtrace/internal/golden"
 )
-
-var update = flag.Bool("update", false, "have a C compiler make the values of testdata/expressions.txt anew")
 
 // The memory that expressions are made over: see testdata/oracle.c.
 const (
@@ -28,11 +25,9 @@ const (
 	paramsAt   = 0xc00
 )
 
-// TestUpdate asks a C compiler what expressions are worth.
-func TestUpdate(t *testing.T) {
-	if !*update {
-		t.Skip("no -update")
-	}
+// askCompiler has a C compiler make testdata anew.
+func askCompiler(t *testing.T) {
+	t.Helper()
 	dir := t.TempDir()
 	run := func(name string, args ...string) string {
 		t.Helper()
@@ -62,21 +57,7 @@ func TestUpdate(t *testing.T) {
 	run("llvm-objcopy-19", "--dump-section", ".BTF=testdata/types.btf", object)
 }
 
-// lines returns the lines of a file in testdata.
-func lines(t testing.TB, name string) (all []string) {
-	t.Helper()
-	f, err := os.Open(filepath.Join("testdata", name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		all = append(all, s.Text())
-	}
-	return all
-}
-
-func expressions(t testing.TB) []string { return lines(t, "expressions.txt") }
+func expressions(t testing.TB) []string { return golden.Lines(t, "expressions.txt") }
 
 // fixture is a function with its arguments, and the memory they point to.
 type fixture struct {
@@ -204,8 +185,11 @@ func equal(tree *expr.Tree, value uint64) *expr.Tree {
 
 // TestExpressions compares expr.Eval and compiled code with what C makes of them.
 func TestExpressions(t *testing.T) {
+	if golden.Updating() {
+		askCompiler(t)
+	}
 	f := newFixture(t)
-	texts, values := expressions(t), lines(t, "values.golden")
+	texts, values := expressions(t), golden.Lines(t, "values.golden")
 	if len(texts) != len(values) {
 		t.Fatalf("%d expressions and %d values: -update", len(texts), len(values))
 	}

@@ -7,12 +7,26 @@ import (
 	"flag"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
 
 var update = flag.Bool("update", false, "write golden files")
+
+// Updating tells whether files are to be written.
+func Updating() bool { return *update }
+
+// Lines returns the lines of testdata/name.
+func Lines(tb testing.TB, name string) []string {
+	tb.Helper()
+	raw, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return strings.Split(strings.TrimSuffix(string(raw), "\n"), "\n")
+}
 
 // Check compares got with testdata/name.
 func Check(t *testing.T, name, got string) {

@@ -1,13 +1,10 @@
 package pcapfilter
 
 import (
-	"bufio"
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"net/netip"
-	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -15,22 +12,11 @@ import (
 	"time"
 
 	"golang.org/x/net/bpf"
+
+	"fgtrace/internal/golden"
 )
 
-var update = flag.Bool("update", false, "have tcpdump compile testdata/filters.txt anew")
-
-func filters(t testing.TB) (all []string) {
-	t.Helper()
-	f, err := os.Open("testdata/filters.txt")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
-	for s := bufio.NewScanner(f); s.Scan(); {
-		all = append(all, s.Text())
-	}
-	return all
-}
+func filters(t testing.TB) []string { return golden.Lines(t, "filters.txt") }
 
 // variant is a way of compiling, as tcpdump's options.
 type variant struct {
@@ -44,8 +30,6 @@ var variants = []variant{
 	{"RAW", Options{LinkType: Raw, Snaplen: 262144}},
 	{"RAW", Options{LinkType: Raw, Snaplen: 262144, Plain: true}},
 }
-
-const golden = "testdata/filters.golden"
 
 // native is what the native libpcap makes of a filter: code as "op jt jf k,", or its
 // message.
@@ -67,21 +51,19 @@ func native(v variant, filter string) string {
 	return "error: " + string(out)
 }
 
-// TestUpdate asks the native libpcap, by tcpdump.
-func TestUpdate(t *testing.T) {
-	if !*update {
-		t.Skip("no -update")
-	}
+// askNative has the native libpcap compile the filters, by tcpdump.
+func askNative(t *testing.T) {
+	t.Helper()
 	var b strings.Builder
 	for _, filter := range filters(t) {
 		for _, v := range variants {
 			fmt.Fprintln(&b, native(v, filter))
 		}
 	}
-	if err := os.WriteFile(golden, []byte(b.String()), 0o644); err != nil {
-		t.Fatal(err)
-	}
+	golden.Check(t, goldenFile, b.String())
 }
+
+const goldenFile = "filters.golden"
 
 func spell(insns []bpf.RawInstruction) string {
 	var parts []string
@@ -91,13 +73,13 @@ func spell(insns []bpf.RawInstruction) string {
 	return strings.Join(parts, ",")
 }
 
-// TestCompile compares code and messages with those of the native libpcap.
+// TestCompile compares code and messages with those of the native libpcap. -update
+// asks it.
 func TestCompile(t *testing.T) {
-	raw, err := os.ReadFile(golden)
-	if err != nil {
-		t.Fatal(err)
+	if golden.Updating() {
+		askNative(t)
 	}
-	want := strings.Split(strings.TrimSuffix(string(raw), "\n"), "\n")
+	want := golden.Lines(t, goldenFile)
 	all := filters(t)
 	if len(want) != len(all)*len(variants) {
 		t.Fatalf("%d results for %d filters: -update", len(want), len(all))

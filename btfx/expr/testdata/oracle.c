@@ -1,6 +1,6 @@
 /*
  * Prints what a C compiler makes of each expression, and writes the memory that it
- * is made over: see TestUpdate.
+ * is made over: see askCompiler.
  */
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-/* Gives BTF to the types: see TestUpdate. */
+/* Gives BTF to the types: see askCompiler. */
 #include "types.h"
 
 struct params params;
