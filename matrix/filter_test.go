@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// readZero makes calls of vfs_read for so many bytes, in rounds.
-func readZero(t *testing.T, rounds int, sizes []int) func() {
+// withZero has a worker use /dev/zero, once it is called.
+func withZero(t *testing.T, use func(fd int)) func() {
 	return func() {
 		onWorker(func() {
 			fd, err := unix.Open("/dev/zero", unix.O_RDONLY|unix.O_CLOEXEC, 0)
@@ -21,16 +21,23 @@ func readZero(t *testing.T, rounds int, sizes []int) func() {
 				return
 			}
 			defer unix.Close(fd)
-			buf := make([]byte, slices.Max(sizes))
-			for range rounds {
-				for _, n := range sizes {
-					if _, err := unix.Read(fd, buf[:n]); err != nil {
-						t.Error(err)
-					}
-				}
-			}
+			use(fd)
 		})
 	}
+}
+
+// readZero makes calls of vfs_read for so many bytes, in rounds.
+func readZero(t *testing.T, rounds int, sizes []int) func() {
+	return withZero(t, func(fd int) {
+		buf := make([]byte, slices.Max(sizes))
+		for range rounds {
+			for _, n := range sizes {
+				if _, err := unix.Read(fd, buf[:n]); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
 }
 
 // readSizes returns what calls of vfs_read were made for.

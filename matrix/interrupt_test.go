@@ -16,28 +16,20 @@ func TestGuestInterrupts(t *testing.T) {
 	inGuest(t)
 	const function = "hrtimer_interrupt"
 	w := watchTruth(t, function)
-	busy := func() {
-		onWorker(func() {
-			fd, err := unix.Open("/dev/zero", unix.O_RDONLY|unix.O_CLOEXEC, 0)
-			if err != nil {
+	busy := withZero(t, func(fd int) {
+		buf := make([]byte, 1<<20)
+		sum := byte(0)
+		for until := now() + 500*1e6; now() < until; { // both sides get their share of interrupts
+			if _, err := unix.Read(fd, buf); err != nil {
 				t.Error(err)
 				return
 			}
-			defer unix.Close(fd)
-			buf := make([]byte, 1<<20)
-			sum := byte(0)
-			for until := now() + 500*1e6; now() < until; { // both sides get their share of interrupts
-				if _, err := unix.Read(fd, buf); err != nil {
-					t.Error(err)
-					return
-				}
-				for i := range buf {
-					sum += buf[i] ^ byte(i)
-				}
+			for i := range buf {
+				sum += buf[i] ^ byte(i)
 			}
-			buf[0] = sum
-		})
-	}
+		}
+		buf[0] = sum
+	})
 	o := traceDuring(t, busy, "-k", function, "--output-stack", "-m", "entry")
 	hits := w.hits()
 	w.stop()

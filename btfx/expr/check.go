@@ -535,6 +535,14 @@ func (c *checker) unary(n *Unary) (*Tree, error) {
 	return &Tree{Op: Invert, Type: x.Type, X: x}, nil
 }
 
+// operands returns what two of them are.
+func operands(of func(Node) (*Tree, error), a, b Node) (x, y *Tree, err error) {
+	if x, err = of(a); err == nil {
+		y, err = of(b)
+	}
+	return x, y, err
+}
+
 // condition returns a value that is compared with zero.
 func (c *checker) condition(n Node) (*Tree, error) {
 	x, err := c.value(n)
@@ -549,11 +557,7 @@ func (c *checker) cond(n *Cond) (*Tree, error) {
 	if err != nil {
 		return nil, err
 	}
-	y, err := c.value(n.Y)
-	if err != nil {
-		return nil, err
-	}
-	z, err := c.value(n.Z)
+	y, z, err := operands(c.value, n.Y, n.Z)
 	if err != nil {
 		return nil, err
 	}
@@ -672,11 +676,7 @@ func (c *checker) binaryValue(n *Binary) (*Tree, error) {
 			return t, err
 		}
 	}
-	x, err := c.value(n.X)
-	if err != nil {
-		return nil, err
-	}
-	y, err := c.value(n.Y)
+	x, y, err := operands(c.value, n.X, n.Y)
 	if err != nil {
 		return nil, err
 	}
@@ -723,11 +723,7 @@ func compare(op string, x, y *Tree) *Tree {
 }
 
 func (c *checker) logic(n *Binary) (*Tree, error) {
-	x, err := c.condition(n.X)
-	if err != nil {
-		return nil, err
-	}
-	y, err := c.condition(n.Y)
+	x, y, err := operands(c.condition, n.X, n.Y)
 	if err != nil {
 		return nil, err
 	}
