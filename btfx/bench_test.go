@@ -2,6 +2,7 @@ package btfx
 
 import (
 	"os"
+	"strconv"
 	"testing"
 )
 
@@ -62,8 +63,8 @@ func BenchmarkFindFunc(b *testing.B) {
 func BenchmarkFindType(b *testing.B) {
 	t := hostTypes(b)
 	b.ReportAllocs()
-	for b.Loop() {
-		if _, ok := t.FindType(KindStruct, "no_such_struct"); ok {
+	for i := 0; b.Loop(); i++ {
+		if _, ok := t.FindType(KindStruct, "no_such_struct"+strconv.Itoa(i)); ok { // a name alone is remembered
 			b.Fatal("found")
 		}
 	}

@@ -1,6 +1,9 @@
 package btfx
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"strings"
+)
 
 // Funcs yields the functions of this object, not those of its base, in the
 // order of their IDs. The names share one string; it is made by the first
@@ -48,29 +51,49 @@ func (t *Types) FindFuncs(name string) []ID {
 	return ids
 }
 
-// FindType returns the first type of a kind with a name, in this object or
-// else in its base.
+// FindType returns the first of FindTypes.
 func (t *Types) FindType(kind Kind, name string) (ID, bool) {
-	if id, ok := t.findOwn(kind, name); ok {
-		return id, true
+	if ids := t.FindTypes(kind, name); len(ids) > 0 {
+		return ids[0], true
 	}
-	if t.base == nil {
-		return 0, false
-	}
-	return t.base.FindType(kind, name)
+	return 0, false
 }
 
-// findOwn returns the first of the object's own types of a kind with a name.
-func (t *Types) findOwn(kind Kind, name string) (ID, bool) {
+// FindTypes returns every type of a kind with a name in this object or, if it has
+// none, in its base. More than one are of different files of the kernel, or differ
+// in how much those know of the types that they are made of. What was found is
+// remembered: looking for it again costs nothing.
+func (t *Types) FindTypes(kind Kind, name string) []ID {
+	if ids := t.findOwn(kind, name); len(ids) > 0 || t.base == nil {
+		return ids
+	}
+	return t.base.FindTypes(kind, name)
+}
+
+// typeName is what a type is found by.
+type typeName struct {
+	kind Kind
+	name string
+}
+
+// findOwn returns the object's own types of a kind with a name.
+func (t *Types) findOwn(kind Kind, name string) []ID {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	ids, ok := t.named[typeName{kind, name}]
+	if ok {
+		return ids
+	}
 	m := t.matcher(name)
 	le := binary.LittleEndian
 	for i, off := range t.offsets {
 		r := t.types[off : off+recordSize]
 		if infoKind(le.Uint32(r[4:])) == kind && m.match(le.Uint32(r)) {
-			return t.firstID + ID(i), true
+			ids = append(ids, t.firstID+ID(i))
 		}
 	}
-	return 0, false
+	t.named[typeName{kind, strings.Clone(name)}] = ids
+	return ids
 }
 
 // Var is a global variable.
@@ -90,10 +113,11 @@ type Var struct {
 // look into the base. BTF has the per-CPU variables of a kernel, and others
 // only where pahole was asked for them.
 func (t *Types) FindVar(name string) (Var, bool) {
-	id, ok := t.findOwn(KindVar, name)
-	if !ok {
+	ids := t.findOwn(KindVar, name)
+	if len(ids) == 0 {
 		return Var{}, false
 	}
+	id := ids[0]
 	r, err := t.record(id)
 	if err != nil {
 		return Var{}, false
@@ -144,34 +168,81 @@ func (m *matcher) match(off uint32) bool {
 	return end < len(t.strs) && t.strs[end] == 0 && string(t.strs[start:end]) == m.name && m.name != ""
 }
 
-// Enumerator returns the value of the first enumerator with a name, in this object or
-// else in its base: with the bits of an int64 if its enum is signed.
-func (t *Types) Enumerator(name string) (value uint64, signed, ok bool) {
+// Enumerator is a name for a value.
+type Enumerator struct {
+	Enum   ID
+	Value  uint64 // with the bits of an int64, if it is signed
+	Signed bool
+}
+
+// Enumerators returns what a name stands for in the enums of this object or, if none
+// has it, of its base. What was found is remembered.
+func (t *Types) Enumerators(name string) []Enumerator {
+	if found := t.ownEnumerators(name); len(found) > 0 || t.base == nil {
+		return found
+	}
+	return t.base.Enumerators(name)
+}
+
+func (t *Types) ownEnumerators(name string) []Enumerator {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	found, ok := t.enumerators[name]
+	if ok {
+		return found
+	}
 	m := t.matcher(name)
-	for i := range t.offsets {
-		r, err := t.record(t.firstID + ID(i))
-		if err != nil || r.kind != KindEnum && r.kind != KindEnum64 {
-			continue
-		}
-		for j := range r.len {
-			switch r.kind {
-			case KindEnum: // struct btf_enum: name_off, val
-				if m.match(r.u32(2 * j)) {
-					if v := r.u32(2*j + 1); r.flag {
-						return uint64(int64(int32(v))), true, true
-					} else {
-						return uint64(v), false, true
-					}
+	for id, r := range t.ownEnums {
+		for i := range r.len {
+			if off, value := r.enumerator(i); m.match(off) {
+				e := Enumerator{id, value, t.isSigned(&r)}
+				if e.Signed && r.kind == KindEnum {
+					e.Value = uint64(int32(value))
 				}
-			case KindEnum64: // struct btf_enum64: name_off, val_lo32, val_hi32
-				if m.match(r.u32(3 * j)) {
-					return uint64(r.u32(3*j+1)) | uint64(r.u32(3*j+2))<<32, r.flag, true
-				}
+				found = append(found, e)
 			}
 		}
 	}
-	if t.base == nil {
-		return 0, false, false
+	t.enumerators[strings.Clone(name)] = found
+	return found
+}
+
+// ownEnums yields the object's own enums.
+func (t *Types) ownEnums(yield func(ID, record) bool) {
+	for i := range t.offsets {
+		id := t.firstID + ID(i)
+		r, err := t.record(id)
+		if err == nil && (r.kind == KindEnum || r.kind == KindEnum64) && !yield(id, r) {
+			return
+		}
 	}
-	return t.base.Enumerator(name)
+}
+
+// enumerator returns the offset of an enumerator's name, and the bits of its value.
+func (r *record) enumerator(i int) (name uint32, value uint64) {
+	if r.kind == KindEnum64 { // struct btf_enum64: name_off, val_lo32, val_hi32
+		return r.u32(3 * i), uint64(r.u32(3*i+1)) | uint64(r.u32(3*i+2))<<32
+	}
+	return r.u32(2 * i), uint64(r.u32(2*i + 1)) // struct btf_enum: name_off, val
+}
+
+// isSigned tells whether an enum has negative values. Before Linux 6.0 no enum's
+// kind_flag tells (commit 6089fb325cf7): there, values from
+// -4096 on are taken for negative, as long as no other is as large.
+func (t *Types) isSigned(r *record) bool {
+	if r.flag || r.kind == KindEnum64 || t.tellsSigns() {
+		return r.flag
+	}
+	const lowest = -4096
+	negative := false
+	for i := range r.len {
+		_, value := r.enumerator(i)
+		switch v := int32(value); {
+		case v < lowest:
+			return false
+		case v < 0:
+			negative = true
+		}
+	}
+	return negative
 }

@@ -183,22 +183,14 @@ func (l *Layout) setEnum(t *Types, r *record) error {
 		return fmt.Errorf("enum of %d bytes", l.Size)
 	}
 	l.Kind = Enum
-	l.Signed = r.flag
+	l.Signed = t.isSigned(r)
 	l.Values = make([]EnumValue, r.len)
 	for i := range l.Values {
-		v := &l.Values[i]
-		if r.kind == KindEnum64 {
-			// struct btf_enum64: name_off, val_lo32, val_hi32.
-			v.Name = t.string(r.u32(3 * i))
-			v.Value = uint64(r.u32(3*i+1)) | uint64(r.u32(3*i+2))<<32
-		} else {
-			// struct btf_enum: name_off, val.
-			v.Name = t.string(r.u32(2 * i))
-			v.Value = uint64(r.u32(2*i + 1))
-			if l.Signed {
-				v.Value = uint64(int32(v.Value))
-			}
+		name, value := r.enumerator(i)
+		if l.Signed && r.kind == KindEnum {
+			value = uint64(int32(value))
 		}
+		l.Values[i] = EnumValue{Name: t.string(name), Value: value}
 	}
 	for _, v := range l.Values {
 		if !isWord(v.Name) {

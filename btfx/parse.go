@@ -32,8 +32,13 @@ type Types struct {
 
 	names func() string // the section of strings, converted once
 
-	mu      sync.Mutex
-	layouts map[ID]*Layout
+	// tellsSigns tells whether the flags of enums tell that they are signed.
+	tellsSigns func() bool
+
+	mu          sync.Mutex
+	layouts     map[ID]*Layout
+	named       map[typeName][]ID
+	enumerators map[string][]Enumerator
 }
 
 const (
@@ -51,7 +56,13 @@ const (
 // A type of a kind that isn't known is an error, as the size of its record,
 // and so the place of all that follow, isn't known either.
 func Parse(raw []byte, base *Types) (*Types, error) {
-	t := &Types{base: base, firstID: 1, layouts: make(map[ID]*Layout)}
+	t := &Types{
+		base:        base,
+		firstID:     1,
+		layouts:     make(map[ID]*Layout),
+		named:       make(map[typeName][]ID),
+		enumerators: make(map[string][]Enumerator),
+	}
 	if base != nil {
 		t.firstID = base.endID()
 		t.firstStr = base.endStr()
@@ -63,6 +74,14 @@ func Parse(raw []byte, base *Types) (*Types, error) {
 		return nil, fmt.Errorf("parse btf: %w", err)
 	}
 	t.names = sync.OnceValue(func() string { return string(t.strs) })
+	t.tellsSigns = sync.OnceValue(func() bool {
+		for _, r := range t.ownEnums {
+			if r.flag {
+				return true
+			}
+		}
+		return t.base != nil && t.base.tellsSigns()
+	})
 	return t, nil
 }
 

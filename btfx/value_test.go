@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -285,5 +286,50 @@ func TestLayoutErrors(t *testing.T) {
 		if _, err := types.Layout(id); err == nil || !strings.HasSuffix(err.Error(), w) {
 			t.Errorf("type %d: %v instead of %s", id, err, w)
 		}
+	}
+}
+
+// TestEnumerators: names of values, with their signs also where no enum's flag tells.
+func TestEnumerators(t *testing.T) {
+	untold, told := newBlob(nil), newBlob(nil)
+	untold.enum("small", false, blobValue{"MINUS", 0xffffffff}, blobValue{"LEAST", 0xfffff000}, blobValue{"TWICE", 1})
+	untold.enum("bits", false, blobValue{"ALL", 0xffffffff}, blobValue{"HIGH", 1 << 31})
+	untold.enum("other", false, blobValue{"TWICE", 2})
+	told.enum("small", false, blobValue{"MINUS", 0xffffffff})
+	told.enum("e", true, blobValue{"LESS", 0xfffffffe})
+	told.add(KindEnum64, false, 1, "big", 8, told.str("BIG"), 5, 1)
+	told.add(KindEnum64, true, 1, "low", 8, told.str("LOW"), 0, 0xffffffff)
+	base := told.parse(t)
+	for _, test := range []struct {
+		types *Types
+		name  string
+		want  []Enumerator
+	}{
+		{untold.parse(t), "MINUS", []Enumerator{{1, 1<<64 - 1, true}}},
+		{untold.parse(t), "LEAST", []Enumerator{{1, 1<<64 - 4096, true}}},
+		{untold.parse(t), "ALL", []Enumerator{{2, 0xffffffff, false}}},
+		{untold.parse(t), "TWICE", []Enumerator{{1, 1, true}, {3, 2, false}}},
+		{base, "MINUS", []Enumerator{{1, 0xffffffff, false}}},
+		{base, "LESS", []Enumerator{{2, 1<<64 - 2, true}}},
+		{base, "BIG", []Enumerator{{3, 5 + 1<<32, false}}},
+		{base, "LOW", []Enumerator{{4, 0xffffffff << 32, true}}},
+		{newBlob(base).parse(t), "LESS", []Enumerator{{2, 1<<64 - 2, true}}},
+		{base, "NONE", nil},
+		{base, "", nil},
+	} {
+		for range 2 { // found, and remembered
+			if got := test.types.Enumerators(test.name); !slices.Equal(got, test.want) {
+				t.Errorf("%s: %v, want %v", test.name, got, test.want)
+			}
+		}
+	}
+	split := newBlob(base)
+	id := split.enum("of a module", false, blobValue{"ABOVE", 0xffffffff})
+	l, err := split.parse(t).Layout(id)
+	if err != nil || l.Signed {
+		t.Errorf("an enum of a module: %+v, %v", l, err)
+	}
+	if l, err = untold.parse(t).Layout(1); err != nil || !l.Signed || string(l.AppendText(nil, []byte{255, 255, 255, 255}, nil)) != "MINUS" {
+		t.Errorf("an enum of an old kernel: %+v, %v", l, err)
 	}
 }

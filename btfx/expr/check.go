@@ -67,8 +67,7 @@ func (s Scope) isType(name string) bool {
 	if slices.ContainsFunc(s.Params, func(p Param) bool { return p.Name == name }) {
 		return false
 	}
-	_, ok := s.Types.FindType(btfx.KindTypedef, name)
-	return ok || name == "bool"
+	return name == "bool" || len(s.Types.FindTypes(btfx.KindTypedef, name)) > 0
 }
 
 type checker struct {
@@ -353,21 +352,7 @@ func (c *checker) constantName(n *Name) (*Tree, bool, error) {
 		}
 		return &Tree{Op: Retval, Type: t}, true, nil
 	}
-	value, signed, ok := c.scope.Types.Enumerator(n.Name)
-	if !ok {
-		return nil, false, nil
-	}
-	// An enumerator is an int, if that has its value.
-	t := Type{Kind: Int, Size: 8, Signed: signed, name: "long"}
-	switch {
-	case int64(value) == int64(int32(value)) && (signed || value < 1<<31):
-		t = intType
-	case !signed && value < 1<<32:
-		t = uintType
-	case !signed:
-		t = ulongType
-	}
-	return constant(value, t), true, nil
+	return c.enumerator(n)
 }
 
 func (c *checker) member(n *Member) (place, error) {
@@ -598,39 +583,32 @@ func (c *checker) cast(n *Cast) (*Tree, error) {
 // typeNamed finds a type by its name.
 func (c *checker) typeNamed(n TypeName) (Type, error) {
 	var t Type
-	if n.Basic {
+	var found bool
+	var err error
+	switch {
+	case n.Basic && n.Name == "char":
+		// From 6.2 on it has no sign (-funsigned-char), before as the architecture has it.
+		t, found, err = c.typeCalled(n, btfx.KindInt)
+	case n.Basic:
+	case n.Tag == "struct":
+		t, found, err = c.typeCalled(n, btfx.KindStruct, btfx.KindFwd)
+	case n.Tag == "union":
+		t, found, err = c.typeCalled(n, btfx.KindUnion, btfx.KindFwd)
+	case n.Tag == "enum":
+		t, found, err = c.typeCalled(n, btfx.KindEnum, btfx.KindEnum64)
+	default:
+		t, found, err = c.typeCalled(n, btfx.KindTypedef)
+	}
+	switch {
+	case err != nil:
+		return t, c.errorf(n.At, "%v", err)
+	case found:
+	case n.Basic:
 		t = basicType(n.Name)
-		if id, ok := c.scope.Types.FindType(btfx.KindInt, "char"); ok && n.Name == "char" {
-			// From 6.2 on it has no sign (-funsigned-char), before as the architecture has it.
-			var err error
-			if t, err = c.typeOf(id); err != nil {
-				return t, c.errorf(n.At, "%v", err)
-			}
-		}
-	} else {
-		kinds := map[string][]btfx.Kind{
-			"": {btfx.KindTypedef}, "struct": {btfx.KindStruct, btfx.KindFwd}, "union": {btfx.KindUnion, btfx.KindFwd},
-			"enum": {btfx.KindEnum, btfx.KindEnum64},
-		}[n.Tag]
-		found := false
-		for _, kind := range kinds {
-			id, ok := c.scope.Types.FindType(kind, n.Name)
-			if !ok {
-				continue
-			}
-			var err error
-			if t, err = c.typeOf(id); err != nil {
-				return t, c.errorf(n.At, "%v", err)
-			}
-			found = true
-			break
-		}
-		switch {
-		case !found && n.Tag == "" && n.Name == "bool":
-			t = basicType("_Bool")
-		case !found:
-			return t, c.errorf(n.At, "there is no type %s", TypeName{Tag: n.Tag, Name: n.Name})
-		}
+	case n.Tag == "" && n.Name == "bool":
+		t = basicType("_Bool")
+	default:
+		return t, c.errorf(n.At, "there is no type %s", TypeName{Tag: n.Tag, Name: n.Name})
 	}
 	for range n.Stars {
 		t = pointerTo(t)

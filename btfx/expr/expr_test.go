@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 
 	"fgtrace/btfx"
 	"fgtrace/btfx/expr"
@@ -415,4 +416,60 @@ func FuzzCondition(f *testing.F) {
 			t.Fatalf("%q: expr.Eval gives %d, %v, and the code %v", text, want, err, !holds)
 		}
 	})
+}
+
+// TestSeveral: names that a kernel's files use for different things.
+func TestSeveral(t *testing.T) {
+	number := &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}
+	structs := func(name string, members ...string) *btf.Struct {
+		s := &btf.Struct{Name: name, Size: uint32(4 * len(members))}
+		for i, m := range members {
+			s.Members = append(s.Members, btf.Member{Name: m, Type: number, Offset: btf.Bits(32 * i)})
+		}
+		return s
+	}
+	enum := func(name string, values ...btf.EnumValue) *btf.Enum {
+		return &btf.Enum{Name: name, Size: 4, Values: values}
+	}
+	b, err := btf.NewBuilder([]btf.Type{
+		structs("differs", "a", "b"), structs("alike", "a"), structs("differs", "b", "a"), structs("alike", "a"),
+		&btf.Typedef{Name: "differs_t", Type: structs("x", "a")}, &btf.Typedef{Name: "differs_t", Type: number},
+		&btf.Typedef{Name: "alike_t", Type: number}, &btf.Typedef{Name: "alike_t", Type: number},
+		&btf.Fwd{Name: "alike"},
+		enum("one", btf.EnumValue{Name: "SAME", Value: 3}, btf.EnumValue{Name: "LIMIT", Value: 1}),
+		enum("two", btf.EnumValue{Name: "SAME", Value: 3}, btf.EnumValue{Name: "LIMIT", Value: 2}),
+	}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := b.Marshal(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	types, err := btfx.Parse(raw, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]string{
+		"sizeof(struct differs)":       "at offset 7: 2 types are called struct differs, and differ: nothing tells which is meant",
+		"((struct differs *)0)->b":     "at offset 2: 2 types are called struct differs",
+		"sizeof(differs_t)":            "at offset 7: 2 types are called differs_t",
+		"LIMIT == 1":                   "at offset 0: LIMIT is 1 in one enum (enum one), and 2 in another (enum two): write the number",
+		"sizeof(struct alike) == 4":    "",
+		"sizeof(alike_t) + SAME == 7":  "",
+		"&((struct alike *)4)->a == 4": "",
+	} {
+		tree, err := expr.Condition(text, expr.Scope{Types: types})
+		if want != "" {
+			if err == nil || !strings.HasPrefix(err.Error(), want) {
+				t.Errorf("%s: %v, want %s", text, err, want)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", text, err)
+		} else if value, err := expr.Eval(tree, &expr.World{}); value != 1 || err != nil {
+			t.Errorf("%s: %d, %v", text, value, err)
+		}
+	}
 }
