@@ -7,6 +7,7 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -197,17 +198,30 @@ func (l *learner) start(to callSink) error {
 	return nil
 }
 
-// more goes on on the CPUs where a burst is over.
+// more goes on on the CPUs where a burst is over, and on those that are silent: one
+// that ended while the next began may have stopped that, too (perf_pending_disable
+// runs in an interrupt of its own).
 func (l *learner) more(to callSink) error {
+	now, err := monotonic()
+	if err != nil {
+		return err
+	}
 	for _, r := range l.rings {
-		if !r.over {
+		if !r.over && !r.silent(now) {
 			continue
 		}
+		r.stopped(to)
 		if err := r.watch(to); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// silent tells whether there was no call on the CPU for so long that it may be blind.
+func (r *learnerRing) silent(now uint64) bool {
+	const long = uint64(time.Second)
+	return now > r.last && now-r.last > long
 }
 
 // watch starts a burst, or goes on with one.

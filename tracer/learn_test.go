@@ -208,6 +208,35 @@ func TestGuestLearner(t *testing.T) {
 			}
 		}
 	}
+
+	// A CPU that the kernel stopped meanwhile is found out, as it is silent.
+	blind := &sink{Windows: learn.NewWindows(learn.DefaultCalls), call: func(learn.Call) {}}
+	if err := l.start(blind); err != nil {
+		t.Fatal(err)
+	}
+	read()
+	for _, r := range l.rings {
+		if err := r.do(unix.PERF_EVENT_IOC_DISABLE, 0, "stop"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	blindFrom, blindTo := read()
+	l.drain(blind)
+	time.Sleep(time.Second)
+	if err := l.more(blind); err != nil {
+		t.Fatal(err)
+	}
+	from, to = read()
+	if err := l.stop(); err != nil {
+		t.Fatal(err)
+	}
+	l.drain(blind)
+	if pairs, whole := blind.Root(tid, 0, from, to, nil); !whole || len(pairs) == 0 {
+		t.Errorf("after the kernel stopped an event: %d pairs, whole %v", len(pairs), whole)
+	}
+	if _, whole := blind.Root(tid, 0, blindFrom, blindTo, nil); whole {
+		t.Error("calls while an event was stopped are whole")
+	}
 	began = time.Now()
 	if err := l.close(); err != nil {
 		t.Error(err)

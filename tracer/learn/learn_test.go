@@ -209,11 +209,13 @@ func TestWindowsOverwrite(t *testing.T) {
 	}
 }
 
-// Calls of a root that had gaps on its CPU are not whole.
+// Calls of a root that had gaps are not whole: on its CPU, or on another one that its
+// task moved to.
 func TestWindowsGaps(t *testing.T) {
 	w := NewWindows(1000)
 	for i := range uint64(10) {
 		w.Note(Call{IP: 1, Parent: 10, Time: 100 + 10*i, Tid: 7, CPU: int(i % 2)})
+		w.Note(Call{IP: 1, Parent: 10, Time: 100 + 10*i, Tid: 8})
 	}
 	gap := func(cpu int, from, to uint64) {
 		w.Stop(cpu, from)
@@ -225,15 +227,17 @@ func TestWindowsGaps(t *testing.T) {
 	gap(-1, 0, 1000)
 	w.Stop(1, 170)
 	type question struct {
+		tid         uint32
 		cpu         int
 		entry, exit uint64
 	}
 	for q, want := range map[question]bool{
-		{1, 100, 119}: true, {1, 100, 120}: false, {1, 110, 140}: false, {1, 130, 140}: false, {1, 131, 140}: true,
-		{1, 99, 110}: false, {0, 100, 200}: true, {2, 100, 200}: true,
-		{1, 140, 169}: true, {1, 140, 170}: false, {1, 9999, 99999}: false,
+		{7, 1, 100, 119}: true, {7, 1, 100, 120}: false, {7, 1, 110, 140}: false, {7, 1, 130, 140}: false, {7, 1, 131, 140}: true,
+		{7, 1, 99, 110}: false, {7, 1, 140, 169}: true, {7, 1, 140, 170}: false, {7, 1, 9999, 99999}: false,
+		{7, 0, 100, 200}: false, {7, 2, 100, 200}: false, {8, 0, 100, 200}: true, {8, 1, 100, 200}: false,
+		{7, 0, 120, 129}: true, {7, 0, 120, 130}: false,
 	} {
-		if _, whole := w.Root(7, q.cpu, q.entry, q.exit, nil); whole != want {
+		if _, whole := w.Root(q.tid, q.cpu, q.entry, q.exit, nil); whole != want {
 			t.Errorf("%+v: whole %v", q, whole)
 		}
 	}
@@ -241,8 +245,8 @@ func TestWindowsGaps(t *testing.T) {
 	for i := range uint64(maxGaps) { // the first three are not kept
 		gap(1, 1000+10*i, 1001+10*i)
 	}
-	for q, want := range map[question]bool{{1, 180, 190}: false, {1, 181, 190}: true, {1, 1001, 1002}: false, {1, 1002, 1003}: true} {
-		if _, whole := w.Root(7, q.cpu, q.entry, q.exit, nil); whole != want {
+	for q, want := range map[question]bool{{7, 1, 180, 190}: false, {7, 1, 181, 190}: true, {7, 1, 1001, 1002}: false, {7, 1, 1002, 1003}: true} {
+		if _, whole := w.Root(q.tid, q.cpu, q.entry, q.exit, nil); whole != want {
 			t.Errorf("%+v: whole %v", q, whole)
 		}
 	}

@@ -109,10 +109,10 @@ func (w *Windows) Start(cpu int, from uint64) {
 }
 
 // Root appends the pairs of a task's calls from entry to exit (ns, both
-// included), each once. cpu is where it returned: the task may have moved there in
-// between, but for the idle task, tid 0, which is one a CPU. whole is false where
-// calls since entry may have been overwritten, were too many, or were not seen on
-// that CPU.
+// included), each once. cpu is where it was called: the task may have moved since,
+// but for the idle task, tid 0, which is one a CPU. whole is false where calls since
+// entry may have been overwritten, were too many, or were not seen for a time on that
+// CPU or one where the task made others of these calls.
 //
 // What interrupts did meanwhile on the task's CPU is among them: it has the
 // task's tid. Parents tell it from what the root does.
@@ -121,10 +121,8 @@ func (w *Windows) Root(tid uint32, cpu int, entry, exit uint64, to []Pair) (pair
 	w.pairs.Reset()
 	for i := range w.cpus {
 		r := &w.cpus[i]
-		if i == cpu && slices.ContainsFunc(r.gaps, func(g span) bool { return g.first <= exit && g.last >= entry }) {
-			whole = false
-		}
-		if r.next == 0 || tid == 0 && i != cpu {
+		here := i == cpu
+		if tid == 0 && i != cpu {
 			continue
 		}
 		whole = whole && (r.gone == 0 || r.gone < entry)
@@ -136,10 +134,17 @@ func (w *Windows) Root(tid uint32, cpu int, entry, exit uint64, to []Pair) (pair
 			// count as gone, but are true.
 			end := min((b+1)*blockCalls, len(r.calls))
 			for _, c := range r.calls[b*blockCalls : end] {
-				if c.tid == tid && c.time >= entry && c.time <= exit && w.pairs.Add(c.parent, c.ip) {
+				if c.tid != tid || c.time < entry || c.time > exit {
+					continue
+				}
+				here = true
+				if w.pairs.Add(c.parent, c.ip) {
 					to = append(to, Pair{c.parent, c.ip})
 				}
 			}
+		}
+		if here && slices.ContainsFunc(r.gaps, func(g span) bool { return g.first <= exit && g.last >= entry }) {
+			whole = false
 		}
 	}
 	return to, whole && w.pairs.Dropped() == 0
