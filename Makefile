@@ -17,7 +17,7 @@ export GO FUZZTIME MIRROR STATICCHECK
 # HOST=1, or ARGS=--host: on the running kernel instead of one in a VM.
 demo_args = $(if $(HOST),--host) $(ARGS)
 
-.PHONY: build demo test check bench soak generate profile clean help
+.PHONY: build demo test check bench soak generate libpcap profile clean help
 
 build:
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags='-s -w' -o trace ./cmd/trace
@@ -41,6 +41,10 @@ soak:
 generate:
 	$(GO) generate ./bpf
 
+libpcap:
+	@scripts/deps.sh libpcap
+	@internal/pcapfilter/wasm/build.sh
+
 # What the compiler inlines by, in every build of cmd/trace: a profile of the way
 # from a record to its text, without which a call costs 90 instructions more.
 profile:
@@ -58,5 +62,6 @@ help:
 	@echo 'make bench      what a traced call and a start cost (K=6.12,7.2)'
 	@echo 'make soak       fuzz every target for FUZZTIME (2m), then the long matrix and graphs under load'
 	@echo 'make profile    renew the profile that trace is built with'
+	@echo 'make libpcap    compile the compiler of packet filters to WebAssembly'
 	@echo 'make generate   compile the BPF programs, generate their Go types'
 	@echo 'MIRROR=URL      the Debian mirror for kernels and packages'

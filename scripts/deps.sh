@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that the project needs.
 #
-#   scripts/deps.sh [host|demo|test]...     (without a group: demo)
+#   scripts/deps.sh [host|demo|test|libpcap]...     (without a group: demo)
 #
 # Packages that are there are left alone. MIRROR=URL takes them from that
 # Debian mirror instead of the machine's own sources; where the machine is not
@@ -14,6 +14,7 @@ die() { printf 'deps: %s\n' "$*" >&2; exit 1; }
 host="iputils-ping"
 demo="ca-certificates qemu-system-x86 xz-utils dpkg debian-archive-keyring"
 test="$demo qemu-system-arm busybox-static clang-19 llvm-19 jq git make"
+libpcap="clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32 bison flex curl ca-certificates"
 
 [ $# -gt 0 ] || set -- demo
 want=
@@ -22,7 +23,8 @@ for group in "$@"; do
 	host) want="$want $host" ;;
 	demo) want="$want $demo" ;;
 	test) want="$want $test" ;;
-	*) die "unknown group $group: there are host, demo and test" ;;
+	libpcap) want="$want $libpcap" ;;
+	*) die "unknown group $group: there are host, demo, test and libpcap" ;;
 	esac
 done
 

@@ -4,24 +4,15 @@
 #
 #   wasm/build.sh [OUTPUT]
 #
+# Needs the packages of scripts/deps.sh libpcap: `make libpcap` runs both.
 # MIRROR=URL takes the source from that Debian mirror instead of the machine's own.
 set -eu
 
 version=1.10.3
 sum=2a8885c403516cf7b0933ed4b14d6caa30e02052489ebd414dc75ac52e7559e6
-packages='clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32 bison flex curl'
 
 here=$(cd "$(dirname "$0")" && pwd)
 output=$(realpath -m "${1:-$here/../libpcap.wasm}")
-
-missing=
-for pkg in $packages; do
-	[ "$(dpkg-query -W -f '${db:Status-Status}' "$pkg" 2>/dev/null || true)" = installed ] || missing="$missing $pkg"
-done
-if [ -n "$missing" ]; then
-	# shellcheck disable=SC2086
-	apt-get install -y --no-install-recommends $missing >/dev/null
-fi
 
 mirror=${MIRROR:-$(cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null | sed -n 's/^URIs: *//p; s/^deb \(\[[^]]*\] \)\?\([^ ]*\).*/\2/p' | grep -v security | head -n 1)}
 work=$(mktemp -d)
@@ -39,5 +30,6 @@ clang-19 --target=wasm32-wasi -Oz -ffunction-sections -fdata-sections -w \
 	-DHAVE_CONFIG_H -I"$here" -I"$here/include" -I. \
 	-mexec-model=reactor -Wl,--gc-sections -Wl,--strip-all -Wl,--no-entry \
 	-o "$output" gencode.c optimize.c grammar.c scanner.c nametoaddr.c fmtutils.c shim.c
+chmod 644 "$output"
 cp LICENSE "$(dirname "$output")/LICENSE.libpcap"
 sha256sum "$output"
