@@ -32,7 +32,9 @@ const MaxDepth = wire.MaxNodes - 1
 
 func (s *Session) graphOptions() *build.Graph {
 	g := s.opts.Graph
+	words := s.kernel.Arch.ArgRegisters
 	for _, t := range s.targets {
+		words = max(words, t.Words)
 		if t.Root {
 			s.roots++
 		}
@@ -42,7 +44,7 @@ func (s *Session) graphOptions() *build.Graph {
 		levels = MaxDepth
 	}
 	return &build.Graph{
-		Nodes: levels + 1, Early: g.Early, NoIRQs: g.NoIRQs, MaxWords: s.kernel.Arch.ArgRegisters, KeyAt: s.keyAt(),
+		Nodes: levels + 1, Early: g.Early, NoIRQs: g.NoIRQs, MaxWords: words, KeyAt: s.keyAt(),
 	}
 }
 
