@@ -46,8 +46,17 @@ type series struct{ arch, name string }
 
 func (s series) String() string { return s.arch + "-" + s.name }
 
-// insidePath is where a guest has the tests of package tracer.
-const insidePath = "/tracer.test"
+// insides are the packages with tests that see what the package does not export, and
+// run in guests too. There they have their testdata in a directory of that name in /.
+var insides = []inside{{name: "tracer"}, {name: "btfx/expr", testdata: []string{"types.btf", "memory.bin", "expressions.txt"}}}
+
+type inside struct {
+	name     string
+	testdata []string
+}
+
+// path is where a guest has the tests.
+func (i inside) path() string { return "/" + strings.ReplaceAll(i.name, "/", "-") + ".test" }
 
 // guestTimeout bounds one kernel. It takes 3 minutes, or 4 where others use the
 // machine too.
@@ -128,7 +137,7 @@ type matrix struct {
 	guests []guestKernel
 	trace  map[string]string // by architecture
 	test   map[string]string
-	inside map[string]string // tests of package tracer, which see what it does not export
+	inside map[string]map[string]string // what guests have of insides: paths there and here
 
 	mu       sync.Mutex
 	statuses map[string][]string // of each of the guests' tests, over the kernels
@@ -202,7 +211,7 @@ func (m *matrix) checkSkips(t *testing.T) {
 func (m *matrix) build(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
-	m.trace, m.test, m.inside = map[string]string{}, map[string]string{}, map[string]string{}
+	m.trace, m.test, m.inside = map[string]string{}, map[string]string{}, map[string]map[string]string{}
 	for _, g := range m.guests {
 		arch := g.series.arch
 		if m.trace[arch] != "" {
@@ -210,12 +219,20 @@ func (m *matrix) build(t *testing.T) {
 		}
 		m.trace[arch] = filepath.Join(dir, "trace-"+arch)
 		m.test[arch] = filepath.Join(dir, "matrix-"+arch+".test")
-		m.inside[arch] = filepath.Join(dir, "tracer-"+arch+".test")
-		for _, args := range [][]string{
+		m.inside[arch] = map[string]string{}
+		builds := [][]string{
 			{"build", "-o", m.trace[arch], "fgtrace/cmd/trace"},
 			{"test", "-c", "-o", m.test[arch], "fgtrace/matrix"},
-			{"test", "-c", "-ldflags=-s -w", "-o", m.inside[arch], "fgtrace/tracer"},
-		} {
+		}
+		for _, i := range insides {
+			binary := filepath.Join(dir, arch+i.path())
+			m.inside[arch][i.path()] = binary
+			builds = append(builds, []string{"test", "-c", "-ldflags=-s -w", "-o", binary, "fgtrace/" + i.name})
+			for _, name := range i.testdata {
+				m.inside[arch]["/testdata/"+name] = filepath.Join("..", i.name, "testdata", name)
+			}
+		}
+		for _, args := range builds {
 			cmd := exec.CommandContext(t.Context(), "go", args...)
 			cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH="+arch)
 			if out, err := cmd.CombinedOutput(); err != nil {
@@ -238,7 +255,7 @@ func (m *matrix) boot(t *testing.T, g guestKernel) {
 		Kernel: g.kernel, Busybox: g.busybox, Timeout: timeout,
 		Binary: m.trace[g.series.arch], Init: m.test[g.series.arch],
 		Modules: g.modules, MemoryMB: 2048, // for the graphs of function_graph, all in one process
-		Files: map[string]string{insidePath: m.inside[g.series.arch]},
+		Files: m.inside[g.series.arch],
 	}
 	if g.series.arch != runtime.GOARCH {
 		vm.BootTimeout = 2 * lab.DefaultBootTimeout
@@ -246,8 +263,12 @@ func (m *matrix) boot(t *testing.T, g guestKernel) {
 	began := time.Now()
 	out := &guestLog{prefix: g.series.String()}
 	// The first binary is PID 1's, too.
+	binaries := []string{"/init"}
+	for _, i := range insides {
+		binaries = append(binaries, i.path())
+	}
 	var jobs []lab.Job
-	for _, binary := range []string{"/init", insidePath} {
+	for _, binary := range binaries {
 		jobs = append(jobs, lab.Job{
 			Argv: []string{binary, "-test.v", "-test.run", cmpOr(os.Getenv(runEnv), guestTests),
 				"-test.count", strconv.Itoa(count), "-test.timeout", (timeout - time.Minute).String()},
