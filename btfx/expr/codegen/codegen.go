@@ -3,12 +3,11 @@ package codegen
 
 import (
 	"fmt"
-	"math"
-	"slices"
 
 	"github.com/cilium/ebpf/asm"
 
 	"fgtrace/btfx/expr"
+	"fgtrace/internal/bpfasm"
 )
 
 // Frame is where compiled code finds what it works on: offsets from the frame
@@ -42,59 +41,37 @@ const stackSize = 512
 // Compile makes code of a condition. Where memory can't be read, it does not hold.
 func Compile(t *expr.Tree, f Frame) (Code, error) {
 	e := &emitter{frame: f, top: f.Top, bottom: f.Top}
-	fault := e.label()
+	fault := e.Label()
 	e.fault = fault
 	if err := e.value(t); err != nil {
 		return Code{}, err
 	}
-	end := e.label()
-	e.jump(asm.JEq, asm.R0, 0, end)
-	e.add(asm.Mov.Imm(asm.R0, 1))
-	if slices.ContainsFunc(e.fixes, func(f fix) bool { return f.label == fault }) { // else the verifier finds code that is never reached
-		e.jumpAlways(end)
-		e.place(fault)
-		e.add(asm.Mov.Imm(asm.R0, 0))
+	end := e.Label()
+	e.JumpIf(asm.JEq, asm.R0, 0, end)
+	e.Add(asm.Mov.Imm(asm.R0, 1))
+	if e.Used(fault) { // else the verifier finds code that is never reached
+		e.Jump(end)
+		e.Place(fault)
+		e.Add(asm.Mov.Imm(asm.R0, 0))
 	}
-	e.place(end)
-	return e.finish()
+	e.Place(end)
+	if e.bottom < -stackSize {
+		return Code{}, fmt.Errorf("compile expression: it takes %d bytes of the stack's %d", -int(e.bottom), stackSize)
+	}
+	insns, err := e.Instructions()
+	if err != nil {
+		return Code{}, fmt.Errorf("compile expression: %w", err)
+	}
+	return Code{Insns: insns, Bottom: e.bottom}, nil
 }
 
 // emitter writes code. A value is left in R0; what waits for it is on the stack.
 type emitter struct {
+	bpfasm.Code
 	frame  Frame
-	insns  asm.Instructions
-	fixes  []fix
-	labels []int // indices of instructions; -1: not placed
-	fault  int   // a label
+	fault  bpfasm.Label
 	top    int16
 	bottom int16
-}
-
-// fix is a jump to a label.
-type fix struct{ insn, label int }
-
-func (e *emitter) add(insns ...asm.Instruction) { e.insns = append(e.insns, insns...) }
-
-func (e *emitter) label() int {
-	e.labels = append(e.labels, -1)
-	return len(e.labels) - 1
-}
-
-func (e *emitter) place(label int) { e.labels[label] = len(e.insns) }
-
-func (e *emitter) jump(op asm.JumpOp, r asm.Register, imm int32, label int) {
-	e.fixes = append(e.fixes, fix{len(e.insns), label})
-	e.add(op.Imm(r, imm, ""))
-}
-
-func (e *emitter) jumpReg(op asm.JumpOp, a, b asm.Register, label int) {
-	e.fixes = append(e.fixes, fix{len(e.insns), label})
-	e.add(op.Reg(a, b, ""))
-}
-
-func (e *emitter) jumpAlways(label int) {
-	e.fixes = append(e.fixes, fix{len(e.insns), label})
-	e.add(asm.Ja.Label(""))
 }
 
 // push takes memory on the stack, until pop.
@@ -106,42 +83,11 @@ func (e *emitter) push(bytes int16) int16 {
 
 func (e *emitter) pop(bytes int16) { e.top += bytes }
 
-// finish resolves the jumps.
-func (e *emitter) finish() (Code, error) {
-	if e.bottom < -stackSize {
-		return Code{}, fmt.Errorf("compile expression: it takes %d bytes of the stack's %d", -int(e.bottom), stackSize)
-	}
-	offsets := make([]int, len(e.insns)+1)
-	for i := range e.insns {
-		offsets[i+1] = offsets[i] + 1
-		if e.insns[i].OpCode.IsDWordLoad() {
-			offsets[i+1]++
-		}
-	}
-	for _, f := range e.fixes {
-		off := offsets[e.labels[f.label]] - offsets[f.insn] - 1
-		if off > math.MaxInt16 {
-			return Code{}, fmt.Errorf("compile expression: a jump over %d instructions", off)
-		}
-		e.insns[f.insn].Offset = int16(off)
-	}
-	return Code{Insns: e.insns, Bottom: e.bottom}, nil
-}
-
-// set loads a number.
-func (e *emitter) set(r asm.Register, v uint64) {
-	if int64(v) == int64(int32(v)) {
-		e.add(asm.Mov.Imm(r, int32(v)))
-		return
-	}
-	e.add(asm.LoadImm(r, int64(v), asm.DWord))
-}
-
 // value leaves a tree's value in R0.
 func (e *emitter) value(t *expr.Tree) error {
 	switch t.Op {
 	case expr.Const:
-		e.set(asm.R0, t.Value)
+		e.Set(asm.R0, t.Value)
 		return nil
 	case expr.Arg:
 		e.given(t, e.wordAt(t))
@@ -173,10 +119,10 @@ func (e *emitter) value(t *expr.Tree) error {
 			e.wrap(asm.R0, t.Type)
 		}
 	case expr.Negate:
-		e.add(asm.Neg.Imm(asm.R0, 0))
+		e.Add(asm.Neg.Imm(asm.R0, 0))
 		e.wrap(asm.R0, t.Type)
 	case expr.Invert:
-		e.add(asm.Xor.Imm(asm.R0, -1))
+		e.Add(asm.Xor.Imm(asm.R0, -1))
 		e.wrap(asm.R0, t.Type)
 	default:
 		return e.binary(t)
@@ -191,7 +137,7 @@ func (e *emitter) address(t *expr.Tree) error {
 		x = x.X
 	}
 	if (x.Op == expr.Arg || x.Op == expr.Retval) && x.Type.Size == 8 {
-		e.add(asm.LoadMem(asm.R0, asm.RFP, e.wordAt(x), asm.DWord))
+		e.Add(asm.LoadMem(asm.R0, asm.RFP, e.wordAt(x), asm.DWord))
 		return nil
 	}
 	return e.value(t)
@@ -208,13 +154,13 @@ func (e *emitter) wordAt(t *expr.Tree) int16 {
 // given leaves a word of the stack in R0, with its type's value.
 func (e *emitter) given(t *expr.Tree, from int16) {
 	if !e.frame.Pointers || t.Type.Kind != expr.Pointer {
-		e.add(asm.LoadMem(asm.R0, asm.RFP, from, asm.DWord))
+		e.Add(asm.LoadMem(asm.R0, asm.RFP, from, asm.DWord))
 		e.narrow(t.Type)
 		return
 	}
 	// What comes back from memory that the verifier doesn't follow is a number.
 	to := e.push(8)
-	e.add(
+	e.Add(
 		asm.Mov.Reg(asm.R1, asm.RFP),
 		asm.Add.Imm(asm.R1, int32(to)),
 		asm.Mov.Imm(asm.R2, 8),
@@ -234,29 +180,29 @@ func (e *emitter) wrap(r asm.Register, t expr.Type) {
 	}
 	switch {
 	case t.Kind == expr.Bool:
-		zero := e.label()
-		e.jump(asm.JEq, r, 0, zero)
-		e.add(asm.Mov.Imm(r, 1))
-		e.place(zero)
+		zero := e.Label()
+		e.JumpIf(asm.JEq, r, 0, zero)
+		e.Add(asm.Mov.Imm(r, 1))
+		e.Place(zero)
 	case width >= 64:
 	case t.Signed:
-		e.add(asm.LSh.Imm(r, int32(64-width)), asm.ArSh.Imm(r, int32(64-width)))
+		e.Add(asm.LSh.Imm(r, int32(64-width)), asm.ArSh.Imm(r, int32(64-width)))
 	case width == 32:
-		e.add(asm.Mov.Reg32(r, r))
+		e.Add(asm.Mov.Reg32(r, r))
 	case width < 32:
-		e.add(asm.And.Imm(r, int32(1<<width-1)))
+		e.Add(asm.And.Imm(r, int32(1<<width-1)))
 	default:
-		e.add(asm.LSh.Imm(r, int32(64-width)), asm.RSh.Imm(r, int32(64-width)))
+		e.Add(asm.LSh.Imm(r, int32(64-width)), asm.RSh.Imm(r, int32(64-width)))
 	}
 }
 
 // read copies memory at R0 + disp to the stack.
 func (e *emitter) read(fn asm.BuiltinFunc, disp int64, to int16, size int32) {
-	e.add(asm.Mov.Reg(asm.R3, asm.R0))
+	e.Add(asm.Mov.Reg(asm.R3, asm.R0))
 	if disp != 0 {
-		e.add(asm.Add.Imm(asm.R3, int32(disp)))
+		e.Add(asm.Add.Imm(asm.R3, int32(disp)))
 	}
-	e.add(
+	e.Add(
 		asm.Mov.Reg(asm.R1, asm.RFP),
 		asm.Add.Imm(asm.R1, int32(to)),
 		asm.Mov.Imm(asm.R2, size),
@@ -279,11 +225,11 @@ func sizeOf(bytes int) asm.Size {
 func (e *emitter) load(t *expr.Tree) {
 	at := e.push(8)
 	e.read(asm.FnProbeReadKernel, t.Disp, at, int32(t.Type.Size))
-	e.jump(asm.JNE, asm.R0, 0, e.fault)
-	e.add(asm.LoadMem(asm.R0, asm.RFP, at, sizeOf(t.Type.Size)))
+	e.JumpIf(asm.JNE, asm.R0, 0, e.fault)
+	e.Add(asm.LoadMem(asm.R0, asm.RFP, at, sizeOf(t.Type.Size)))
 	e.pop(8)
 	if t.Shift > 0 {
-		e.add(asm.RSh.Imm(asm.R0, int32(t.Shift)))
+		e.Add(asm.RSh.Imm(asm.R0, int32(t.Shift)))
 	}
 	if t.Type.Bits > 0 || t.Type.Signed || t.Type.Kind == expr.Bool {
 		e.narrow(t.Type)
@@ -301,16 +247,16 @@ func (e *emitter) narrow(t expr.Type) {
 // thisCPU adds this CPU's offset to R0.
 func (e *emitter) thisCPU() {
 	at := e.push(16)
-	e.add(
+	e.Add(
 		asm.StoreMem(asm.RFP, at, asm.R0, asm.DWord),
 		asm.FnGetSmpProcessorId.Call(),
 		asm.LSh.Imm(asm.R0, 3),
 	)
-	e.set(asm.R1, e.frame.PerCPUOffsets)
-	e.add(asm.Add.Reg(asm.R0, asm.R1))
+	e.Set(asm.R1, e.frame.PerCPUOffsets)
+	e.Add(asm.Add.Reg(asm.R0, asm.R1))
 	e.read(asm.FnProbeReadKernel, 0, at+8, 8)
-	e.jump(asm.JNE, asm.R0, 0, e.fault)
-	e.add(
+	e.JumpIf(asm.JNE, asm.R0, 0, e.fault)
+	e.Add(
 		asm.LoadMem(asm.R0, asm.RFP, at, asm.DWord),
 		asm.LoadMem(asm.R1, asm.RFP, at+8, asm.DWord),
 		asm.Add.Reg(asm.R0, asm.R1),
@@ -324,22 +270,22 @@ func (e *emitter) same(t *expr.Tree) {
 	room := int16(len(text)+2+7) &^ 7
 	kept := e.push(8)
 	at := e.push(room)
-	differ, end := e.label(), e.label()
+	differ, end := e.Label(), e.Label()
 	if t.Exact {
 		e.read(asm.FnProbeReadKernel, t.Disp, at, int32(len(text)))
-		e.jump(asm.JNE, asm.R0, 0, e.fault)
+		e.JumpIf(asm.JNE, asm.R0, 0, e.fault)
 	} else {
-		read := e.label()
+		read := e.Label()
 		text = append(text, 0)
 		// A longer string shows in the length.
-		e.add(asm.StoreMem(asm.RFP, kept, asm.R0, asm.DWord))
+		e.Add(asm.StoreMem(asm.RFP, kept, asm.R0, asm.DWord))
 		e.read(asm.FnProbeReadKernelStr, t.Disp, at, int32(len(text)+1))
-		e.jump(asm.JSGT, asm.R0, 0, read)
-		e.add(asm.LoadMem(asm.R0, asm.RFP, kept, asm.DWord))
+		e.JumpIf(asm.JSGT, asm.R0, 0, read)
+		e.Add(asm.LoadMem(asm.R0, asm.RFP, kept, asm.DWord))
 		e.read(asm.FnProbeReadUserStr, t.Disp, at, int32(len(text)+1))
-		e.jump(asm.JSLE, asm.R0, 0, e.fault)
-		e.place(read)
-		e.jump(asm.JNE, asm.R0, int32(len(text)), differ)
+		e.JumpIf(asm.JSLE, asm.R0, 0, e.fault)
+		e.Place(read)
+		e.JumpIf(asm.JNE, asm.R0, int32(len(text)), differ)
 	}
 	for i := 0; i < len(text); {
 		n := 8
@@ -350,65 +296,65 @@ func (e *emitter) same(t *expr.Tree) {
 		for j := range n {
 			want |= uint64(text[i+j]) << (8 * j)
 		}
-		e.add(asm.LoadMem(asm.R0, asm.RFP, at+int16(i), sizeOf(n)))
+		e.Add(asm.LoadMem(asm.R0, asm.RFP, at+int16(i), sizeOf(n)))
 		if n < 8 && want < 1<<31 {
-			e.jump(asm.JNE, asm.R0, int32(want), differ)
+			e.JumpIf(asm.JNE, asm.R0, int32(want), differ)
 		} else {
-			e.set(asm.R1, want)
-			e.jumpReg(asm.JNE, asm.R0, asm.R1, differ)
+			e.Set(asm.R1, want)
+			e.JumpIfReg(asm.JNE, asm.R0, asm.R1, differ)
 		}
 		i += n
 	}
-	e.add(asm.Mov.Imm(asm.R0, 1))
-	e.jumpAlways(end)
-	e.place(differ)
-	e.add(asm.Mov.Imm(asm.R0, 0))
-	e.place(end)
+	e.Add(asm.Mov.Imm(asm.R0, 1))
+	e.Jump(end)
+	e.Place(differ)
+	e.Add(asm.Mov.Imm(asm.R0, 0))
+	e.Place(end)
 	e.pop(room)
 	e.pop(8)
 }
 
 func (e *emitter) logic(t *expr.Tree) error {
-	op, end, known := asm.JumpOp(asm.JEq), e.label(), e.label()
+	op, end, known := asm.JumpOp(asm.JEq), e.Label(), e.Label()
 	if t.Op == expr.Either {
 		op = asm.JNE
 	}
 	if err := e.value(t.X); err != nil {
 		return err
 	}
-	e.jump(op, asm.R0, 0, known)
+	e.JumpIf(op, asm.R0, 0, known)
 	if err := e.value(t.Y); err != nil {
 		return err
 	}
-	e.jump(asm.JEq, asm.R0, 0, end)
-	e.place(known)
+	e.JumpIf(asm.JEq, asm.R0, 0, end)
+	e.Place(known)
 	if t.Op == expr.Either {
-		e.add(asm.Mov.Imm(asm.R0, 1))
-		e.place(end)
+		e.Add(asm.Mov.Imm(asm.R0, 1))
+		e.Place(end)
 		return nil
 	}
 	// Both: X did not hold, and R0 is 0, or Y does.
-	e.jump(asm.JEq, asm.R0, 0, end)
-	e.add(asm.Mov.Imm(asm.R0, 1))
-	e.place(end)
+	e.JumpIf(asm.JEq, asm.R0, 0, end)
+	e.Add(asm.Mov.Imm(asm.R0, 1))
+	e.Place(end)
 	return nil
 }
 
 func (e *emitter) choose(t *expr.Tree) error {
-	other, end := e.label(), e.label()
+	other, end := e.Label(), e.Label()
 	if err := e.value(t.X); err != nil {
 		return err
 	}
-	e.jump(asm.JEq, asm.R0, 0, other)
+	e.JumpIf(asm.JEq, asm.R0, 0, other)
 	if err := e.value(t.Y); err != nil {
 		return err
 	}
-	e.jumpAlways(end)
-	e.place(other)
+	e.Jump(end)
+	e.Place(other)
 	if err := e.value(t.Z); err != nil {
 		return err
 	}
-	e.place(end)
+	e.Place(end)
 	return nil
 }
 
@@ -419,18 +365,18 @@ func (e *emitter) binary(t *expr.Tree) error {
 		return nil
 	}
 	if e.isLeaf(t.Y) {
-		e.add(asm.Mov.Reg(asm.R2, asm.R0))
+		e.Add(asm.Mov.Reg(asm.R2, asm.R0))
 		if err := e.value(t.Y); err != nil {
 			return err
 		}
-		e.add(asm.Mov.Reg(asm.R1, asm.R0), asm.Mov.Reg(asm.R0, asm.R2))
+		e.Add(asm.Mov.Reg(asm.R1, asm.R0), asm.Mov.Reg(asm.R0, asm.R2))
 	} else {
 		at := e.push(8)
-		e.add(asm.StoreMem(asm.RFP, at, asm.R0, asm.DWord))
+		e.Add(asm.StoreMem(asm.RFP, at, asm.R0, asm.DWord))
 		if err := e.value(t.Y); err != nil {
 			return err
 		}
-		e.add(asm.Mov.Reg(asm.R1, asm.R0), asm.LoadMem(asm.R0, asm.RFP, at, asm.DWord))
+		e.Add(asm.Mov.Reg(asm.R1, asm.R0), asm.LoadMem(asm.R0, asm.RFP, at, asm.DWord))
 		e.pop(8)
 	}
 	e.operate(t)
@@ -473,66 +419,66 @@ func jumpOp(t *expr.Tree) (asm.JumpOp, bool) {
 }
 
 // truth turns a jump that is taken into 1, one that is not into 0.
-func (e *emitter) truth(jump func(label int)) {
-	holds, end := e.label(), e.label()
+func (e *emitter) truth(jump func(label bpfasm.Label)) {
+	holds, end := e.Label(), e.Label()
 	jump(holds)
-	e.add(asm.Mov.Imm(asm.R0, 0))
-	e.jumpAlways(end)
-	e.place(holds)
-	e.add(asm.Mov.Imm(asm.R0, 1))
-	e.place(end)
+	e.Add(asm.Mov.Imm(asm.R0, 0))
+	e.Jump(end)
+	e.Place(holds)
+	e.Add(asm.Mov.Imm(asm.R0, 1))
+	e.Place(end)
 }
 
 func (e *emitter) operateImm(t *expr.Tree, imm int32) {
 	if op, ok := jumpOp(t); ok {
-		e.truth(func(label int) { e.jump(op, asm.R0, imm, label) })
+		e.truth(func(label bpfasm.Label) { e.JumpIf(op, asm.R0, imm, label) })
 		return
 	}
 	switch {
 	case t.Op == expr.ShiftLeft || t.Op == expr.ShiftRight:
 		imm &= int32(8*t.Type.Size - 1)
 	case imm == 0 && t.Op == expr.Div: // the verifier refuses it
-		e.add(asm.Mov.Imm(asm.R0, 0))
+		e.Add(asm.Mov.Imm(asm.R0, 0))
 		return
 	case imm == 0 && t.Op == expr.Mod:
 		return
 	}
-	e.add(aluOp(t).Imm(asm.R0, imm))
+	e.Add(aluOp(t).Imm(asm.R0, imm))
 	e.wrap(asm.R0, t.Type)
 }
 
 func (e *emitter) operate(t *expr.Tree) {
 	if op, ok := jumpOp(t); ok {
-		e.truth(func(label int) { e.jumpReg(op, asm.R0, asm.R1, label) })
+		e.truth(func(label bpfasm.Label) { e.JumpIfReg(op, asm.R0, asm.R1, label) })
 		return
 	}
 	switch {
 	case (t.Op == expr.Div || t.Op == expr.Mod) && t.X.Type.Signed:
 		e.signedDivision(t.Op)
 	case t.Op == expr.ShiftLeft || t.Op == expr.ShiftRight:
-		e.add(asm.And.Imm(asm.R1, int32(8*t.Type.Size-1)))
-		e.add(aluOp(t).Reg(asm.R0, asm.R1))
+		e.Add(asm.And.Imm(asm.R1, int32(8*t.Type.Size-1)))
+		e.Add(aluOp(t).Reg(asm.R0, asm.R1))
 	default:
-		e.add(aluOp(t).Reg(asm.R0, asm.R1))
+		e.Add(aluOp(t).Reg(asm.R0, asm.R1))
 	}
 	e.wrap(asm.R0, t.Type)
 }
 
 // signedDivision divides R0 by R1 without BPF's own instruction for that (Linux 6.6).
 func (e *emitter) signedDivision(op expr.Op) {
-	e.add(asm.Mov.Reg(asm.R2, asm.R0)) // its sign bit is that of the result
+	e.Add(asm.Mov.Reg(asm.R2, asm.R0)) // its sign bit is that of the result
 	if op == expr.Div {
-		e.add(asm.Xor.Reg(asm.R2, asm.R1))
+		e.Add(asm.Xor.Reg(asm.R2, asm.R1))
 	}
 	for _, r := range []asm.Register{asm.R0, asm.R1} {
-		positive := e.label()
-		e.jump(asm.JSGE, r, 0, positive)
-		e.add(asm.Neg.Imm(r, 0))
-		e.place(positive)
+		positive := e.Label()
+		e.JumpIf(asm.JSGE, r, 0, positive)
+		e.Add(asm.Neg.Imm(r, 0))
+		e.Place(positive)
 	}
-	e.add(aluOps[op].Reg(asm.R0, asm.R1))
-	positive := e.label()
-	e.jump(asm.JSGE, asm.R2, 0, positive)
-	e.add(asm.Neg.Imm(asm.R0, 0))
-	e.place(positive)
+	e.Add(aluOps[op].Reg(asm.R0, asm.R1))
+	positive := e.Label()
+	e.JumpIf(asm.JSGE, asm.R2, 0, positive)
+	e.Add(asm.Neg.Imm(asm.R0, 0))
+	e.Place(positive)
 }
