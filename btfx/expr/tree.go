@@ -22,6 +22,21 @@ type Tree struct {
 	Text  string // of Same
 	Exact bool   // of Same: the text fills an array, which has no zero behind it
 	Free  bool   // of Convert: the number stays as it is
+
+	Matcher Matcher // of Match
+}
+
+// Matcher decides about what an address points to.
+type Matcher interface {
+	// Match returns whether it matches. Memory that can't be read is an error.
+	Match(addr uint64, read func(addr uint64, buf []byte) error) (bool, error)
+	// String spells it in full: those that are spelled alike do the same.
+	String() string
+}
+
+// Matches returns whether what a parameter points to matches.
+func Matches(m Matcher, p Param) *Tree {
+	return &Tree{Op: Match, Type: intType, Matcher: m, X: &Tree{Op: Arg, Type: pointerTo(voidType), Word: p.Word}}
 }
 
 // Op is an operation.
@@ -54,12 +69,13 @@ const (
 	Both   // X && Y
 	Either // X || Y
 	Choose // X ? Y : Z
+	Match  // whether Matcher matches what X points to
 )
 
 // String returns the operation's name.
 func (o Op) String() string {
 	names := [...]string{"const", "arg", "retval", "cpu", "load", "same", "convert", "negate", "invert", "add", "sub", "mul", "div",
-		"mod", "and", "or", "xor", "shl", "shr", "eq", "ne", "lt", "le", "both", "either", "choose"}
+		"mod", "and", "or", "xor", "shl", "shr", "eq", "ne", "lt", "le", "both", "either", "choose", "match"}
 	if int(o) < len(names) {
 		return names[o]
 	}
@@ -122,6 +138,8 @@ func (t *Tree) String() string {
 		s += fmt.Sprintf(" %+d>>%d", t.Disp, t.Shift)
 	case Same:
 		s += fmt.Sprintf(" %+d %q %v", t.Disp, t.Text, t.Exact)
+	case Match:
+		s += " " + t.Matcher.String()
 	}
 	sign := 'u'
 	switch {

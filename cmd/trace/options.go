@@ -50,6 +50,7 @@ type options struct {
 	filterCmd   bool
 	filterArgs  []string
 	filterRets  []string
+	filterPkt   string
 	least       time.Duration
 	duration    time.Duration
 	self        bool
@@ -120,6 +121,7 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 	f.StringVar(&o.comm, "filter-comm", "", "only calls of tasks of this `NAME`")
 	f.StringArrayVar(&o.filterArgs, "filter-arg", nil, "only calls for which this C `EXPRESSION` over the parameters holds at the entry; repeatable: all must; with -g of the roots")
 	f.StringArrayVar(&o.filterRets, "filter-ret", nil, "only calls for which this C `EXPRESSION` over retval holds; repeatable: all must")
+	f.StringVar(&o.filterPkt, "filter-pkt", "", "only calls whose packet matches this pcap `FILTER` at the entry; with -g of the roots")
 	f.DurationVar(&o.least, "duration-threshold", 0, "only calls that took so long, such as 100us")
 	f.BoolVar(&o.filterCmd, "filter-cmd", false, "only calls of COMMAND and of all that it starts")
 	f.BoolVar(&o.self, "self", false, "show calls of trace itself, too")

@@ -39,9 +39,14 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		return err
 	}
 	progress.phase("plan")
-	if err := p.Filter(plan.Filters{Args: o.filterArgs, Results: o.filterRets, Targets: o.targets}); err != nil {
+	packets, err := o.packetFilter(ctx)
+	if err != nil {
 		return usageError{err}
 	}
+	if err := p.Filter(plan.Filters{Args: o.filterArgs, Results: o.filterRets, Packet: packets, Targets: o.targets}); err != nil {
+		return usageError{err}
+	}
+	progress.phase("filters")
 	if n := len(p.Targets); n > maxTargets && !o.yes && !o.dryRun && !o.graphProto {
 		return usageError{fmt.Errorf("plan: %q names %d functions; --yes traces more than %d", o.targetText(), n, maxTargets)}
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math/bits"
 
 	"github.com/cilium/ebpf/asm"
 )
@@ -152,9 +153,9 @@ func (v *VM) operand(ins *asm.Instruction) uint64 {
 
 func (v *VM) calculate(ins *asm.Instruction, wide bool) error {
 	x, y := v.regs[ins.Dst], v.operand(ins)
-	bits := uint64(63)
+	most := uint64(63)
 	if !wide {
-		x, y, bits = uint64(uint32(x)), uint64(uint32(y)), 31
+		x, y, most = uint64(uint32(x)), uint64(uint32(y)), 31
 	}
 	imm := ins.OpCode.Source() == asm.ImmSource
 	switch op := ins.OpCode.ALUOp(); op {
@@ -183,10 +184,10 @@ func (v *VM) calculate(ins *asm.Instruction, wide bool) error {
 	case asm.Xor:
 		x ^= y
 	case asm.LSh, asm.RSh, asm.ArSh:
-		if imm && y > bits {
+		if imm && y > most {
 			return errors.New("shift too far") // check_alu_op refuses it
 		}
-		switch y &= bits; {
+		switch y &= most; {
 		case op == asm.LSh:
 			x <<= y
 		case op == asm.RSh:
@@ -200,6 +201,18 @@ func (v *VM) calculate(ins *asm.Instruction, wide bool) error {
 		x = -x
 	case asm.Mov:
 		x = y
+	case asm.Swap: // bswap of the low bytes, to big endian
+		if ins.OpCode.Endianness() != asm.BE {
+			return errors.New("unknown byte order")
+		}
+		switch ins.Constant {
+		case 16:
+			x = uint64(bits.ReverseBytes16(uint16(v.regs[ins.Dst])))
+		case 32:
+			x = uint64(bits.ReverseBytes32(uint32(v.regs[ins.Dst])))
+		default:
+			return fmt.Errorf("swap of %d bits", ins.Constant)
+		}
 	default:
 		return fmt.Errorf("unknown operation %v", op)
 	}

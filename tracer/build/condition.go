@@ -10,6 +10,9 @@ import (
 	"fgtrace/bpf/wire"
 	"fgtrace/btfx/expr"
 	"fgtrace/btfx/expr/codegen"
+	"fgtrace/internal/bpfasm"
+	"fgtrace/tracer/packet"
+	packetcode "fgtrace/tracer/packet/codegen"
 )
 
 // Conditions are what must hold for a call to be shown; nil: nothing.
@@ -134,11 +137,21 @@ func (c *Condition) compile(top int16) (asm.Instructions, error) {
 	}
 	code, err := codegen.Compile(c.Tree, codegen.Frame{
 		Args: args, Retval: retval, Top: args, Pointers: c.Regs == nil && !c.Copy, PerCPUOffsets: c.PerCPUOffsets,
+		Match: match,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return append(fetch, code.Insns...), nil
+}
+
+// match appends the code of a filter for packets.
+func match(m expr.Matcher, to *bpfasm.Code, top int16) (bottom int16, err error) {
+	filter, ok := m.(*packet.Matcher)
+	if !ok {
+		return 0, fmt.Errorf("build program: unknown filter %T", m)
+	}
+	return packetcode.AppendCode(filter, to, top)
 }
 
 // fetch puts argument words on the stack.

@@ -24,6 +24,10 @@ type Frame struct {
 	Top int16
 	// PerCPUOffsets is the address of the kernel's __per_cpu_offset.
 	PerCPUOffsets uint64
+	// Match appends the code of a matcher, which finds an address in R0 and leaves 1 or
+	// 0 there. It changes R0 to R5, and uses the stack from top down to bottom. Nil:
+	// there is none.
+	Match func(m expr.Matcher, to *bpfasm.Code, top int16) (bottom int16, err error)
 }
 
 // Code is compiled.
@@ -101,7 +105,7 @@ func (e *emitter) value(t *expr.Tree) error {
 		return e.choose(t)
 	}
 	operand := e.value
-	if t.Op == expr.Load || t.Op == expr.Same {
+	if t.Op == expr.Load || t.Op == expr.Same || t.Op == expr.Match {
 		operand = e.address
 	}
 	if err := operand(t.X); err != nil {
@@ -114,6 +118,8 @@ func (e *emitter) value(t *expr.Tree) error {
 		e.load(t)
 	case expr.Same:
 		e.same(t)
+	case expr.Match:
+		return e.match(t)
 	case expr.Convert:
 		if !t.Free {
 			e.wrap(asm.R0, t.Type)
@@ -234,6 +240,15 @@ func (e *emitter) load(t *expr.Tree) {
 	if t.Type.Bits > 0 || t.Type.Signed || t.Type.Kind == expr.Bool {
 		e.narrow(t.Type)
 	}
+}
+
+func (e *emitter) match(t *expr.Tree) error {
+	if e.frame.Match == nil {
+		return fmt.Errorf("compile expression: there is no code for %T", t.Matcher)
+	}
+	bottom, err := e.frame.Match(t.Matcher, &e.Code, e.top)
+	e.bottom = min(e.bottom, bottom)
+	return err
 }
 
 // narrow makes R0 hold the value that is in its low bits.

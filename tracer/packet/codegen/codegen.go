@@ -1,0 +1,439 @@
+// Package codegen makes BPF code of packet filters.
+package codegen
+
+import (
+	"fmt"
+
+	"github.com/cilium/ebpf/asm"
+	"golang.org/x/net/bpf"
+
+	"fgtrace/internal/bpfasm"
+	"fgtrace/tracer/packet"
+)
+
+// Registers while a filter runs; what they had is on the stack.
+const (
+	regA      = asm.R6 // the accumulator, 32 bits
+	regX      = asm.R7 // the index, 32 bits
+	regLinear = asm.R8 // bytes from regBase that follow one another; may be negative
+	regBase   = asm.R9 // address of the packet
+)
+
+// coder writes the code of a filter.
+type coder struct {
+	*bpfasm.Code
+	top            int16
+	fields         int16 // where the members of the struct are on the stack
+	first          int   // of the members: offset in the struct
+	total          int16 // the packet's length
+	slot           int16 // of 8 bytes
+	accept, reject bpfasm.Label
+}
+
+// AppendCode appends code that finds the address of the struct in R0, and leaves there
+// whether the packet matches: 0 or 1. It changes R0 to R5, and uses the stack from top
+// down to bottom.
+func AppendCode(m *packet.Matcher, to *bpfasm.Code, top int16) (bottom int16, err error) {
+	c := &coder{Code: to, accept: to.Label(), reject: to.Label()}
+	saved := []asm.Register{regA, regX, regLinear, regBase}
+	c.top = top - 8*int16(len(saved))
+	for i, r := range saved {
+		c.Add(asm.StoreMem(asm.RFP, c.top+8*int16(i), r, asm.DWord))
+	}
+	c.total = c.room(8)
+	c.slot = c.room(8)
+	starts := [2]bpfasm.Label{c.Label(), c.Label()}
+	c.find(m.Form, starts)
+
+	bottom = c.top
+	for l, p := range m.Programs {
+		if !c.Used(starts[l]) {
+			continue
+		}
+		c.Place(starts[l])
+		if p == nil {
+			c.Jump(c.reject)
+			continue
+		}
+		at := c.top
+		if err := c.program(p, packet.Link(l)); err != nil {
+			return 0, err
+		}
+		bottom, c.top = min(bottom, c.top), at
+	}
+
+	end := c.Label()
+	if c.Used(c.accept) {
+		c.Place(c.accept)
+		c.Add(asm.Mov.Imm(asm.R0, 1))
+		c.Jump(end)
+	}
+	c.Place(c.reject) // by memory that can't be read, if by nothing else
+	c.Add(asm.Mov.Imm(asm.R0, 0))
+	c.Place(end)
+	for i, r := range saved {
+		c.Add(asm.LoadMem(r, asm.RFP, top-8*int16(len(saved)-i), asm.DWord))
+	}
+	return bottom, nil
+}
+
+// room takes bytes of the stack.
+func (c *coder) room(bytes int) int16 {
+	c.top -= int16((bytes + 7) &^ 7)
+	return c.top
+}
+
+// read copies memory at R3 to the stack.
+func (c *coder) read(to int16, size int) {
+	c.Add(
+		asm.Mov.Reg(asm.R1, asm.RFP),
+		asm.Add.Imm(asm.R1, int32(to)),
+		asm.Mov.Imm(asm.R2, int32(size)),
+		asm.FnProbeReadKernel.Call(),
+	)
+	c.JumpIf(asm.JNE, asm.R0, 0, c.reject)
+}
+
+// find reads the struct at R0, and goes on at the start of a program with regBase,
+// regLinear and total set.
+func (c *coder) find(f *packet.Form, starts [2]bpfasm.Label) {
+	last := 0
+	c.first = 1 << 30
+	for _, field := range f.Fields {
+		c.first = min(c.first, field.Offset&^7)
+		last = max(last, field.Offset+field.Size)
+	}
+	c.fields = c.room(last - c.first)
+	c.Add(asm.Mov.Reg(asm.R3, asm.R0))
+	if c.first != 0 {
+		c.Add(asm.Add.Imm(asm.R3, int32(c.first)))
+	}
+	c.read(c.fields, last-c.first)
+	get := func(r asm.Register, name string) {
+		field := f.Fields[name]
+		c.Add(asm.LoadMem(r, asm.RFP, c.fields+int16(field.Offset-c.first), sizeOf(field.Size)))
+	}
+	if f.Name == "sk_buff" {
+		c.findSkb(get, starts)
+		return
+	}
+	get(regBase, "data")
+	if f.Name == "xdp_buff" {
+		get(regLinear, "data_end")
+		c.Add(asm.Sub.Reg(regLinear, regBase))
+	} else {
+		get(regLinear, "len")
+	}
+	c.Add(asm.StoreMem(asm.RFP, c.total, regLinear, asm.DWord))
+	c.Jump(starts[packet.Ethernet])
+}
+
+// findSkb is skbStart, and what comes of it.
+func (c *coder) findSkb(get func(asm.Register, string), starts [2]bpfasm.Label) {
+	const mac, network, behind, data, sum = asm.R1, asm.R2, asm.R3, asm.R4, asm.R5
+	get(regBase, "head")
+	get(data, "data")
+	c.Add(asm.Sub.Reg(data, regBase))
+	get(mac, "mac_header")
+	get(network, "network_header")
+	known, notMac, fromData := c.Label(), c.Label(), c.Label()
+	c.Add(asm.Mov.Reg(behind, network))
+	c.JumpIf(asm.JNE, network, 0, known)
+	c.Add(asm.Mov.Reg(behind, data))
+	c.Place(known)
+
+	// Where the packet begins goes to R0.
+	c.JumpIf(asm.JEq, mac, packet.NoHeader, notMac)
+	c.Add(asm.Mov.Reg(asm.R0, mac), asm.Mov.Reg(sum, mac), asm.Add.Imm(sum, packet.EthernetHeader))
+	at := c.begins(get, data)
+	c.JumpIfReg(asm.JSLT, behind, sum, notMac)
+	at(starts[packet.Ethernet])
+	c.Place(notMac)
+	c.Add(asm.Mov.Reg(asm.R0, data), asm.Mov.Reg(sum, data), asm.Add.Imm(sum, packet.EthernetHeader))
+	c.JumpIfReg(asm.JSLT, network, sum, fromData)
+	at(starts[packet.Ethernet])
+	c.Place(fromData)
+	c.Add(asm.Mov.Reg(asm.R0, behind))
+	at(starts[packet.Raw])
+}
+
+// begins returns what goes on with a packet that begins R0 bytes from regBase.
+func (c *coder) begins(get func(asm.Register, string), data asm.Register) func(start bpfasm.Label) {
+	return func(start bpfasm.Label) {
+		c.Add(asm.Add.Reg(regBase, asm.R0), asm.Sub.Reg(data, asm.R0))
+		get(regX, "len")
+		get(regLinear, "data_len")
+		c.Add(
+			asm.Add.Reg(data, regX),
+			asm.StoreMem(asm.RFP, c.total, data, asm.DWord),
+			asm.Sub.Reg(data, regLinear),
+			asm.Mov.Reg(regLinear, data),
+		)
+		c.Jump(start)
+	}
+}
+
+func sizeOf(bytes int) asm.Size {
+	switch bytes {
+	case 1:
+		return asm.Byte
+	case 2:
+		return asm.Half
+	case 4:
+		return asm.Word
+	}
+	return asm.DWord
+}
+
+// program writes the code of a program.
+func (c *coder) program(p *packet.Program, l packet.Link) error {
+	r := runner{coder: c, p: p, labels: make([]bpfasm.Label, len(p.Insns))}
+	if r.chunkSize = chunkOf(p); r.chunkSize > 0 {
+		// Behind an Ethernet header words are aligned.
+		shift := map[packet.Link]int{packet.Ethernet: 2}[l]
+		r.chunk = c.room(r.chunkSize+shift) + int16(shift)
+		// Shorter packets have memory behind them, too: struct skb_shared_info.
+		c.Add(asm.Mov.Reg(asm.R3, regBase))
+		c.read(r.chunk, r.chunkSize)
+	}
+	r.memory = map[int]int16{}
+	c.Add(asm.Mov.Imm(regA, 0), asm.Mov.Imm(regX, 0))
+	for i, ins := range p.Insns {
+		if s, ok := ins.(bpf.LoadScratch); ok && p.Reached[i] {
+			r.remember(s.N)
+		}
+	}
+	for i := range r.labels {
+		r.labels[i] = c.Label()
+	}
+	for i, ins := range p.Insns {
+		if !p.Reached[i] {
+			continue
+		}
+		c.Place(r.labels[i])
+		if err := r.instruction(i, ins); err != nil {
+			return fmt.Errorf("compile filter: instruction %d: %w", i, err)
+		}
+	}
+	return nil
+}
+
+// runner writes the code of one program.
+type runner struct {
+	*coder
+	p         *packet.Program
+	labels    []bpfasm.Label // of its instructions
+	chunk     int16          // where the packet's first bytes are on the stack
+	chunkSize int
+	memory    map[int]int16 // the words M[] that are loaded
+}
+
+func (r *runner) remember(n int) {
+	if _, ok := r.memory[n]; !ok {
+		at := r.room(8)
+		r.memory[n] = at
+		r.Add(asm.StoreMem(asm.RFP, at, regA, asm.DWord))
+	}
+}
+
+func register(which bpf.Register) asm.Register {
+	if which == bpf.RegX {
+		return regX
+	}
+	return regA
+}
+
+func (r *runner) instruction(i int, ins bpf.Instruction) error {
+	switch ins := ins.(type) {
+	case bpf.LoadConstant:
+		r.Set(register(ins.Dst), uint64(ins.Val))
+	case bpf.LoadScratch:
+		r.Add(asm.LoadMem(register(ins.Dst), asm.RFP, r.memory[ins.N], asm.DWord))
+	case bpf.StoreScratch:
+		if at, ok := r.memory[ins.N]; ok {
+			r.Add(asm.StoreMem(asm.RFP, at, register(ins.Src), asm.DWord))
+		}
+	case bpf.LoadAbsolute:
+		r.fixed(regA, load{ins.Off, ins.Size})
+	case bpf.LoadIndirect:
+		r.Add(asm.Mov.Reg(asm.R3, regX))
+		if ins.Off != 0 {
+			r.Set(asm.R1, uint64(ins.Off))
+			r.Add(asm.Add.Reg(asm.R3, asm.R1))
+		}
+		r.far(regA, ins.Size)
+	case bpf.LoadMemShift:
+		r.fixed(regX, load{ins.Off, 1})
+		r.Add(asm.And.Imm(regX, 15), asm.LSh.Imm(regX, 2))
+	case bpf.LoadExtension:
+		if ins.Num != bpf.ExtLen {
+			return fmt.Errorf("no extension %d", ins.Num)
+		}
+		r.Add(asm.LoadMem(regA, asm.RFP, r.total, asm.DWord))
+	case bpf.ALUOpConstant:
+		r.Set(asm.R1, uint64(ins.Val))
+		return r.calculate(ins.Op, asm.R1)
+	case bpf.ALUOpX:
+		return r.calculate(ins.Op, regX)
+	case bpf.NegateA:
+		r.Add(asm.Neg.Imm32(regA, 0))
+	case bpf.TAX:
+		r.Add(asm.Mov.Reg(regX, regA))
+	case bpf.TXA:
+		r.Add(asm.Mov.Reg(regA, regX))
+	case bpf.Jump:
+		r.Jump(r.labels[r.p.Targets[i][0]])
+	case bpf.JumpIf:
+		if v := ins.Val; v <= 1<<31-1 && ins.Cond != bpf.JumpBitsSet && ins.Cond != bpf.JumpBitsNotSet {
+			op := jumpOps[ins.Cond]
+			r.branch(i, func(to bpfasm.Label) { r.JumpIf(op, regA, int32(v), to) })
+			return nil
+		}
+		r.Set(asm.R1, uint64(ins.Val))
+		r.jump(i, ins.Cond, asm.R1)
+	case bpf.JumpIfX:
+		r.jump(i, ins.Cond, regX)
+	case bpf.RetConstant:
+		if ins.Val == 0 {
+			r.Jump(r.reject)
+		} else {
+			r.Jump(r.accept)
+		}
+	case bpf.RetA:
+		r.JumpIf(asm.JEq, regA, 0, r.reject)
+		r.Jump(r.accept)
+	default:
+		return fmt.Errorf("unknown %T", ins)
+	}
+	return nil
+}
+
+// fixed loads what is at a place that is known.
+func (r *runner) fixed(to asm.Register, l load) {
+	end := int64(l.offset) + int64(l.size)
+	if end > int64(r.chunkSize) {
+		r.Set(asm.R3, uint64(l.offset))
+		r.far(to, l.size)
+		return
+	}
+	r.JumpIf(asm.JSLT, regLinear, int32(end), r.reject)
+	at := r.chunk + int16(l.offset)
+	// Loads from the stack are aligned, or refused.
+	unit := l.size
+	for int(at)%unit != 0 {
+		unit /= 2
+	}
+	r.Add(asm.LoadMem(to, asm.RFP, at, sizeOf(unit)))
+	for n := unit; n < l.size; n += unit {
+		r.Add(
+			asm.LoadMem(asm.R1, asm.RFP, at+int16(n), sizeOf(unit)),
+			asm.LSh.Imm(asm.R1, int32(8*n)),
+			asm.Or.Reg(to, asm.R1),
+		)
+	}
+	r.swap(to, l.size)
+}
+
+// far loads what is R3 bytes from the beginning.
+func (r *runner) far(to asm.Register, size int) {
+	r.Add(asm.Mov.Reg(asm.R1, asm.R3), asm.Add.Imm(asm.R1, int32(size)))
+	r.JumpIfReg(asm.JSGT, asm.R1, regLinear, r.reject)
+	r.Add(asm.Add.Reg(asm.R3, regBase))
+	r.read(r.slot, size)
+	r.Add(asm.LoadMem(to, asm.RFP, r.slot, sizeOf(size)))
+	r.swap(to, size)
+}
+
+// swap turns bytes in the network's order into a number.
+func (r *runner) swap(reg asm.Register, size int) {
+	if size > 1 {
+		r.Add(asm.HostTo(asm.BE, reg, sizeOf(size)))
+	}
+}
+
+var aluOps = map[bpf.ALUOp]asm.ALUOp{
+	bpf.ALUOpAdd: asm.Add, bpf.ALUOpSub: asm.Sub, bpf.ALUOpMul: asm.Mul, bpf.ALUOpDiv: asm.Div, bpf.ALUOpMod: asm.Mod,
+	bpf.ALUOpAnd: asm.And, bpf.ALUOpOr: asm.Or, bpf.ALUOpXor: asm.Xor, bpf.ALUOpShiftLeft: asm.LSh, bpf.ALUOpShiftRight: asm.RSh,
+}
+
+// calculate changes A.
+func (r *runner) calculate(op bpf.ALUOp, by asm.Register) error {
+	to, ok := aluOps[op]
+	if !ok {
+		return fmt.Errorf("no operation %d", op)
+	}
+	switch op {
+	case bpf.ALUOpDiv, bpf.ALUOpMod: // a packet by which nothing can be divided does not match
+		r.JumpIf(asm.JEq, by, 0, r.reject)
+	case bpf.ALUOpShiftLeft, bpf.ALUOpShiftRight: // BPF takes the low 5 bits
+		near := r.Label()
+		r.JumpIf(asm.JLT, by, 32, near)
+		r.Add(asm.Mov.Imm(regA, 0))
+		r.Place(near)
+	}
+	r.Add(to.Reg32(regA, by))
+	return nil
+}
+
+var jumpOps = map[bpf.JumpTest]asm.JumpOp{
+	bpf.JumpEqual: asm.JEq, bpf.JumpNotEqual: asm.JNE, bpf.JumpGreaterThan: asm.JGT, bpf.JumpLessThan: asm.JLT,
+	bpf.JumpGreaterOrEqual: asm.JGE, bpf.JumpLessOrEqual: asm.JLE,
+}
+
+// jump compares A with a register.
+func (r *runner) jump(i int, cond bpf.JumpTest, with asm.Register) {
+	switch cond {
+	case bpf.JumpBitsSet, bpf.JumpBitsNotSet:
+		op := asm.JNE
+		if cond == bpf.JumpBitsNotSet {
+			op = asm.JEq
+		}
+		r.Add(asm.Mov.Reg(asm.R0, regA), asm.And.Reg(asm.R0, with))
+		r.branch(i, func(to bpfasm.Label) { r.JumpIf(op, asm.R0, 0, to) })
+	default:
+		r.branch(i, func(to bpfasm.Label) { r.JumpIfReg(jumpOps[cond], regA, with, to) })
+	}
+}
+
+// branch goes where an instruction goes on.
+func (r *runner) branch(i int, jump func(to bpfasm.Label)) {
+	yes, no := r.p.Targets[i][0], r.p.Targets[i][1]
+	if yes != no {
+		jump(r.labels[yes])
+	}
+	if no != i+1 {
+		r.Jump(r.labels[no])
+	}
+}
+
+// load is a read of the packet.
+type load struct {
+	offset uint32 // from the beginning, or from X on
+	size   int
+}
+
+// maxChunk is how many bytes from the beginning of a packet are read at once.
+const maxChunk = 96
+
+// chunkOf returns how many bytes from the beginning a program reads at places that are
+// known, up to maxChunk.
+func chunkOf(p *packet.Program) int {
+	n := 0
+	for i, ins := range p.Insns {
+		if l, ok := fixedLoad(ins); ok && p.Reached[i] && int64(l.offset)+int64(l.size) <= maxChunk {
+			n = max(n, int(l.offset)+l.size)
+		}
+	}
+	return n
+}
+
+// fixedLoad returns what an instruction reads at a place that is known.
+func fixedLoad(ins bpf.Instruction) (load, bool) {
+	switch ins := ins.(type) {
+	case bpf.LoadAbsolute:
+		return load{ins.Off, ins.Size}, true
+	case bpf.LoadMemShift:
+		return load{ins.Off, 1}, true
+	}
+	return load{}, false
+}

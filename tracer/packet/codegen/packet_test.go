@@ -1,0 +1,285 @@
+package codegen
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	"golang.org/x/net/bpf"
+
+	"fgtrace/btfx"
+	"fgtrace/internal/bpfasm"
+	"fgtrace/internal/bpfvm"
+	"fgtrace/internal/btftest"
+	"fgtrace/internal/pcapfilter"
+	"fgtrace/tracer/packet"
+)
+
+// kernelTypes has the packets' structs, with members where no kernel has them.
+func kernelTypes(t testing.TB) (types *btfx.Types, pointers map[string]btfx.ID) {
+	t.Helper()
+	u16 := &btf.Int{Name: "unsigned short", Size: 2}
+	structs := []*btf.Struct{
+		{Name: "sk_buff", Size: 120, Members: []btf.Member{
+			{Name: "len", Type: btftest.U32, Offset: 8 * 20}, {Name: "data_len", Type: btftest.U32, Offset: 8 * 24},
+			{Name: "mac_header", Type: u16, Offset: 8 * 30}, {Name: "network_header", Type: u16, Offset: 8 * 36},
+			{Name: "head", Type: btftest.VoidP, Offset: 8 * 96}, {Name: "data", Type: btftest.VoidP, Offset: 8 * 104},
+		}},
+		{Name: "xdp_buff", Size: 56, Members: []btf.Member{
+			{Name: "data", Type: btftest.VoidP}, {Name: "data_end", Type: btftest.VoidP, Offset: 8 * 8},
+		}},
+		{Name: "xdp_frame", Size: 40, Members: []btf.Member{
+			{Name: "data", Type: btftest.VoidP}, {Name: "len", Type: u16, Offset: 8 * 8},
+		}},
+		{Name: "sock", Size: 8},
+	}
+	b, err := btf.NewBuilder(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pointers = map[string]btfx.ID{}
+	for _, s := range structs {
+		id, err := b.Add(&btf.Const{Type: &btf.Pointer{Target: &btf.Const{Type: s}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		pointers[s.Name] = btfx.ID(id)
+	}
+	raw, err := b.Marshal(nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if types, err = btfx.Parse(raw, nil); err != nil {
+		t.Fatal(err)
+	}
+	return types, pointers
+}
+
+// memory is where a test has a struct and its packet.
+type memory struct {
+	raw []byte
+}
+
+const (
+	memoryAddr = uint64(0xffff888000100000)
+	structAt   = 64
+	headAt     = 256
+	memorySize = 4096
+)
+
+var errFault = errors.New("not mapped")
+
+func (m *memory) read(addr uint64, buf []byte) error {
+	at := addr - memoryAddr
+	if at > uint64(len(m.raw)) || uint64(len(buf)) > uint64(len(m.raw))-at {
+		return errFault
+	}
+	copy(buf, m.raw[at:])
+	return nil
+}
+
+func (m *memory) put(offset int, size int, value uint64) {
+	var word [8]byte
+	binary.LittleEndian.PutUint64(word[:], value)
+	copy(m.raw[structAt+offset:], word[:size])
+}
+
+// placing is a way in which a packet is in memory.
+type placing struct {
+	name   string
+	form   string
+	link   packet.Link
+	pulled int // bytes in front of the struct's data
+	// put writes the struct for a packet that begins at an offset from headAt, and
+	// has so many bytes there and in all.
+	put func(m *memory, at, linear, total int)
+}
+
+func skb(m *memory, head, mac, network, data, linear, total int) {
+	m.put(20, 4, uint64(total))
+	m.put(24, 4, uint64(total-linear))
+	m.put(30, 2, uint64(mac))
+	m.put(36, 2, uint64(network))
+	m.put(96, 8, memoryAddr+uint64(head))
+	m.put(104, 8, memoryAddr+uint64(head+data))
+}
+
+var placings = []placing{
+	{"received", "sk_buff", packet.Ethernet, 14, func(m *memory, at, linear, total int) { skb(m, headAt, at, at+14, at+14, linear-14, total-14) }},
+	{"received, at the transport header", "sk_buff", packet.Ethernet, 34, func(m *memory, at, linear, total int) { skb(m, headAt, at, at+14, at+34, linear-34, total-34) }},
+	{"of no protocol yet", "sk_buff", packet.Ethernet, 14, func(m *memory, at, linear, total int) { skb(m, headAt, at, 0, at+14, linear-14, total-14) }},
+	{"with a tag", "sk_buff", packet.Ethernet, 18, func(m *memory, at, linear, total int) { skb(m, headAt, at, at+18, at+18, linear-18, total-18) }},
+	{"sent", "sk_buff", packet.Ethernet, 0, func(m *memory, at, linear, total int) { skb(m, headAt, packet.NoHeader, at+14, at, linear, total) }},
+	{"sent in a tunnel", "sk_buff", packet.Ethernet, 0, func(m *memory, at, linear, total int) { skb(m, headAt, at+50, at+14, at, linear, total) }},
+	{"to be sent", "sk_buff", packet.Raw, 0, func(m *memory, at, linear, total int) { skb(m, headAt, packet.NoHeader, at, at, linear, total) }},
+	{"to be sent, at the transport header", "sk_buff", packet.Raw, 20, func(m *memory, at, linear, total int) {
+		skb(m, headAt, packet.NoHeader, at, at+20, linear-20, total-20)
+	}},
+	{"without a link header", "sk_buff", packet.Raw, 20, func(m *memory, at, linear, total int) { skb(m, headAt, at, at, at+20, linear-20, total-20) }},
+	{"of nothing known", "sk_buff", packet.Raw, 0, func(m *memory, at, linear, total int) { skb(m, headAt, packet.NoHeader, 0, at, linear, total) }},
+	{"xdp_buff", "xdp_buff", packet.Ethernet, 0, func(m *memory, at, linear, total int) {
+		m.put(0, 8, memoryAddr+uint64(headAt+at))
+		m.put(8, 8, memoryAddr+uint64(headAt+at+linear))
+	}},
+	{"xdp_frame", "xdp_frame", packet.Ethernet, 0, func(m *memory, at, linear, total int) {
+		m.put(0, 8, memoryAddr+uint64(headAt+at))
+		m.put(8, 2, uint64(linear))
+	}},
+}
+
+// place puts a packet somewhere.
+func (p placing) place(r *rand.Rand, bytes []byte) *memory {
+	m := &memory{raw: make([]byte, memorySize)}
+	for i := range m.raw {
+		m.raw[i] = byte(r.Uint32())
+	}
+	at := 16 * (1 + r.IntN(8))
+	copy(m.raw[headAt+at:], bytes)
+	p.put(m, at, len(bytes), len(bytes))
+	return m
+}
+
+// compiled runs a matcher's code.
+type compiled struct {
+	insns  asm.Instructions
+	bottom int16
+}
+
+const top = -64
+
+func compile(t testing.TB, m *packet.Matcher) compiled {
+	t.Helper()
+	code := &bpfasm.Code{}
+	bottom, err := AppendCode(m, code, top)
+	if err != nil {
+		t.Fatal(err)
+	}
+	insns, err := code.Instructions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The registers of the program around it are as they were.
+	all := asm.Instructions{asm.LoadMem(asm.R0, asm.RFP, -8, asm.DWord)}
+	for i := range int32(4) {
+		all = append(all, asm.Mov.Imm(asm.R6+asm.Register(i), 100+i))
+	}
+	all = append(all, insns...)
+	for i := range int32(4) {
+		all = append(all, asm.Sub.Imm(asm.R6+asm.Register(i), 100+i), asm.LSh.Imm(asm.R6+asm.Register(i), 1), asm.Or.Reg(asm.R0, asm.R6+asm.Register(i)))
+	}
+	return compiled{append(all, asm.Return()), bottom}
+}
+
+func (c compiled) run(m *memory) (bool, int, error) {
+	vm := bpfvm.VM{Read: m.read}
+	vm.SetStack(-8, memoryAddr+structAt)
+	r0, err := vm.Run(c.insns)
+	switch {
+	case err != nil:
+		return false, 0, err
+	case r0 > 1:
+		return false, 0, fmt.Errorf("it left %d", r0)
+	case vm.Lowest() < int(c.bottom):
+		return false, 0, fmt.Errorf("it wrote to %d, and told of %d", vm.Lowest(), c.bottom)
+	}
+	return r0 == 1, vm.Steps(), nil
+}
+
+// filters compiles them, but those that libpcap refuses.
+var filters = sync.OnceValues(func() (all []packet.Filter, err error) {
+	raw, err := os.ReadFile("../../../internal/pcapfilter/testdata/filters.txt")
+	if err != nil {
+		return nil, err
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	slots := make(chan struct{}, runtime.NumCPU()) // each has 5 s
+	for text := range strings.SplitSeq(strings.TrimSuffix(string(raw), "\n"), "\n") {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			compile := func(link int) []bpf.RawInstruction {
+				insns, compileErr := pcapfilter.Compile(context.Background(), text, pcapfilter.Options{LinkType: link, Snaplen: 262144})
+				var refused *pcapfilter.Error
+				if compileErr != nil && !errors.As(compileErr, &refused) {
+					mu.Lock()
+					defer mu.Unlock()
+					err = compileErr
+				}
+				return insns
+			}
+			f := packet.Filter{Text: text, Ethernet: compile(pcapfilter.Ethernet), Raw: compile(pcapfilter.Raw)}
+			if f.Ethernet != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				all = append(all, f)
+			}
+		})
+	}
+	wg.Wait()
+	return all, err
+})
+
+// TestFilters compares compiled filters with an interpreter of classic BPF, over
+// packets of all kinds in all places.
+func TestFilters(t *testing.T) {
+	types, pointers := kernelTypes(t)
+	all, err := filters()
+	if err != nil || len(all) < 110 {
+		t.Fatalf("%d filters, %v", len(all), err)
+	}
+	type pair struct {
+		matcher *packet.Matcher
+		code    compiled
+	}
+	pairs := map[string][]pair{}
+	for form := range packet.FormFields {
+		for _, f := range all {
+			m, err := f.Of(types, pointers[form])
+			if err != nil {
+				t.Fatalf("%s: %v", f.Text, err)
+			}
+			pairs[form] = append(pairs[form], pair{m, compile(t, m)})
+		}
+	}
+	r := rand.New(rand.NewPCG(1, 2))
+	matched := map[int]int{}
+	const packets = 1200
+	for range packets {
+		p := placings[r.IntN(len(placings))]
+		bytes := randomPacket(r, p.link == packet.Ethernet)
+		if len(bytes) < p.pulled {
+			continue
+		}
+		m := p.place(r, bytes)
+		for i, pair := range pairs[p.form] {
+			program := pair.matcher.Programs[p.link]
+			var want bool
+			if program != nil {
+				if want, err = program.Run(bytes); err != nil {
+					t.Fatalf("%s: %v", all[i].Text, err)
+				}
+			}
+			byEval, err := pair.matcher.Match(memoryAddr+structAt, m.read)
+			byCode, _, codeErr := pair.code.run(m)
+			if err != nil || codeErr != nil || byEval != want || byCode != want {
+				t.Fatalf("%s, %s: %v, %v, and %v, %v, want %v: % x", all[i].Text, p.name, byEval, err, byCode, codeErr, want, bytes)
+			}
+			if want {
+				matched[i]++
+			}
+		}
+	}
+	if len(matched) < len(all)*2/3 {
+		t.Errorf("only %d of %d filters matched a packet", len(matched), len(all))
+	}
+}

@@ -1,0 +1,196 @@
+// Package packet tells packets in the kernel's memory by pcap filters: it finds where a
+// struct sk_buff, xdp_buff or xdp_frame has its packet, and makes BPF code of a
+// filter's classic BPF that reads it there.
+//
+// A packet begins with its Ethernet header, where it has one, or else with its
+// network header: see Form.
+package packet
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+
+	"golang.org/x/net/bpf"
+
+	"fgtrace/btfx"
+)
+
+// Filter is a compiled pcap filter.
+type Filter struct {
+	Text string
+	// Ethernet is for packets that begin with an Ethernet header.
+	Ethernet []bpf.RawInstruction
+	// Raw is for those that begin with a network header; nil: none of them matches.
+	Raw []bpf.RawInstruction
+}
+
+// ErrNoPacket tells that a type is no pointer to a packet.
+var ErrNoPacket = errors.New("no packet")
+
+// Of returns the filter for packets that pointers of a type point to, or ErrNoPacket.
+func (f *Filter) Of(types *btfx.Types, pointer btfx.ID) (*Matcher, error) {
+	form, err := formOf(types, pointer)
+	if err != nil {
+		return nil, err
+	}
+	m := &Matcher{text: f.Text, Form: form}
+	if m.Programs[Ethernet], err = newProgram(f.Ethernet); err != nil {
+		return nil, fmt.Errorf("read filter: %w", err)
+	}
+	if form.hasRaw() && f.Raw != nil {
+		if m.Programs[Raw], err = newProgram(f.Raw); err != nil {
+			return nil, fmt.Errorf("read filter: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// Matcher is a filter for one form of packets: an expr.Matcher.
+type Matcher struct {
+	text     string
+	Form     *Form
+	Programs [2]*Program // by Link; nil: nothing matches
+}
+
+// link is how a packet begins.
+type Link int
+
+const (
+	Ethernet Link = iota
+	Raw
+)
+
+// String spells the filter: two that are spelled alike do the same.
+func (m *Matcher) String() string { return fmt.Sprintf("%+v %q", *m.Form, m.text) }
+
+// Form is how a type has its packet.
+type Form struct {
+	Name   string // of the struct
+	Fields map[string]Field
+}
+
+// Field is a member, in bytes.
+type Field struct{ Offset, Size int }
+
+// FormFields are the members that are read of each type.
+var FormFields = map[string][]string{
+	"sk_buff":   {"head", "data", "len", "data_len", "mac_header", "network_header"},
+	"xdp_buff":  {"data", "data_end"},
+	"xdp_frame": {"data", "len"},
+}
+
+// hasRaw tells whether packets may begin with a network header.
+func (f *Form) hasRaw() bool { return f.Name == "sk_buff" }
+
+func formOf(types *btfx.Types, pointer btfx.ID) (*Form, error) {
+	id, err := types.Underlying(pointer)
+	if err != nil || types.Kind(id) != btfx.KindPtr {
+		return nil, ErrNoPacket
+	}
+	to, err := types.Ref(id)
+	if err == nil {
+		to, err = types.Underlying(to)
+	}
+	if err != nil || types.Kind(to) != btfx.KindStruct {
+		return nil, ErrNoPacket
+	}
+	f := &Form{Name: types.Name(to), Fields: map[string]Field{}}
+	names, ok := FormFields[f.Name]
+	if !ok {
+		return nil, ErrNoPacket
+	}
+	for _, name := range names {
+		m, err := types.Member(to, name)
+		if err != nil {
+			return nil, err
+		}
+		size, err := types.Size(m.Type)
+		if err != nil {
+			return nil, err
+		}
+		if m.Bits != 0 || m.Offset%8 != 0 || m.Offset/8%size != 0 || size > 8 {
+			return nil, fmt.Errorf("find %s of struct %s: it is no word", name, f.Name)
+		}
+		f.Fields[name] = Field{m.Offset / 8, size}
+	}
+	return f, nil
+}
+
+// EthernetHeader is the length of one, without tags.
+const EthernetHeader = 14
+
+// NoHeader is what mac_header is until it is set (skb_mac_header_was_set).
+const NoHeader = 0xffff
+
+// view is where a packet is.
+type view struct {
+	link   Link
+	base   uint64
+	linear int64 // bytes from base that follow one another
+	total  int64 // bytes of the packet
+}
+
+// Match tells whether the packet of a struct matches. Memory that can't be read is an
+// error.
+func (m *Matcher) Match(addr uint64, read func(addr uint64, buf []byte) error) (bool, error) {
+	v, err := m.Form.view(addr, read)
+	if err != nil {
+		return false, err
+	}
+	p := m.Programs[v.link]
+	if p == nil {
+		return false, nil
+	}
+	packet := make([]byte, max(v.linear, 0))
+	if err := read(v.base, packet); err != nil {
+		return false, err
+	}
+	return p.Run(packet)
+}
+
+func (f *Form) view(addr uint64, read func(addr uint64, buf []byte) error) (view, error) {
+	values := map[string]uint64{}
+	for name, field := range f.Fields {
+		var word [8]byte
+		if err := read(addr+uint64(field.Offset), word[:field.Size]); err != nil {
+			return view{}, err
+		}
+		values[name] = binary.LittleEndian.Uint64(word[:])
+	}
+	data := values["data"]
+	switch f.Name {
+	case "sk_buff":
+		v := view{total: int64(values["len"]), linear: int64(values["len"]) - int64(values["data_len"])}
+		at := int64(data - values["head"])
+		start, link := skbStart(int64(values["mac_header"]), int64(values["network_header"]), at)
+		v.link, v.base = link, values["head"]+uint64(start)
+		v.linear += at - start
+		v.total += at - start
+		return v, nil
+	case "xdp_buff":
+		size := int64(values["data_end"] - data)
+		return view{base: data, linear: size, total: size}, nil
+	}
+	return view{base: data, linear: int64(values["len"]), total: int64(values["len"])}, nil
+}
+
+// skbStart tells where the packet of a struct sk_buff begins, from its head on, given
+// its headers and its data there. What is on its way in has both headers, or, until
+// the protocol is known, that of the link and the data behind it. What is on its way
+// out has that of the network, and the data in front of it once there is an Ethernet
+// header; mac_header may be left from another network, of a packet that is forwarded
+// or in a tunnel.
+func skbStart(mac, network, data int64) (start int64, l Link) {
+	behind := network
+	if network == 0 {
+		behind = data
+	}
+	switch {
+	case mac != NoHeader && behind >= mac+EthernetHeader:
+		return mac, Ethernet
+	case network >= data+EthernetHeader:
+		return data, Ethernet
+	}
+	return behind, Raw
+}

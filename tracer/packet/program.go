@@ -1,0 +1,87 @@
+package packet
+
+import (
+	"fmt"
+	"slices"
+
+	"golang.org/x/net/bpf"
+)
+
+// Program is a filter's classic BPF, read. It only goes forwards.
+type Program struct {
+	Insns   []bpf.Instruction
+	Targets [][2]int // where each goes on: if it holds, if not
+	Reached []bool   // whether anything goes there
+}
+
+func newProgram(insns []bpf.RawInstruction) (*Program, error) {
+	read, ok := bpf.Disassemble(insns)
+	if !ok || len(read) == 0 {
+		return nil, fmt.Errorf("unknown instruction")
+	}
+	read = unrolled(read)
+	p := &Program{Insns: read, Targets: make([][2]int, len(read)), Reached: make([]bool, len(read))}
+	p.Reached[0] = true
+	for i, ins := range read {
+		next, other := i+1, i+1
+		switch ins := ins.(type) {
+		case bpf.Jump:
+			next += int(int32(ins.Skip))
+			other = next
+		case bpf.JumpIf:
+			next, other = next+int(ins.SkipTrue), other+int(ins.SkipFalse)
+		case bpf.JumpIfX:
+			next, other = next+int(ins.SkipTrue), other+int(ins.SkipFalse)
+		case bpf.RetA, bpf.RetConstant:
+			continue
+		}
+		p.Targets[i] = [2]int{next, other}
+		for _, to := range p.Targets[i] {
+			if to >= len(read) || to <= i {
+				return nil, fmt.Errorf("instruction %d of %d goes on at %d", i, len(read), to)
+			}
+			p.Reached[to] = p.Reached[to] || p.Reached[i] // all go forwards
+		}
+	}
+	return p, nil
+}
+
+// maxHeaders is how many headers that follow one another protochain looks at: a packet
+// with more does not match. IPv6 has seven kinds of them in front of others (RFC 8200,
+// 4.1).
+const maxHeaders = 8
+
+// unrolled returns a program that does the same without going back: only protochain
+// does that, by jumps without a condition.
+func unrolled(insns []bpf.Instruction) []bpf.Instruction {
+	goesBack := func(ins bpf.Instruction) bool {
+		j, ok := ins.(bpf.Jump)
+		return ok && int32(j.Skip) < 0
+	}
+	if !slices.ContainsFunc(insns, goesBack) {
+		return insns
+	}
+	var all []bpf.Instruction
+	for round := range maxHeaders {
+		for _, ins := range insns {
+			if goesBack(ins) {
+				ins = bpf.Jump{Skip: uint32(len(insns)) + ins.(bpf.Jump).Skip}
+				if round == maxHeaders-1 {
+					ins = bpf.RetConstant{}
+				}
+			}
+			all = append(all, ins)
+		}
+	}
+	return all
+}
+
+// Run runs it over a packet of which all is there.
+func (p *Program) Run(packet []byte) (bool, error) {
+	vm, err := bpf.NewVM(p.Insns)
+	if err != nil {
+		return false, fmt.Errorf("run filter: %w", err)
+	}
+	n, err := vm.Run(packet)
+	return n != 0, err
+}
