@@ -177,7 +177,7 @@ var (
 	startKeys = keys{required: []string{"event", "kernel", "arch", "version", "argv", "targets", "realtime_offset_ns"}}
 	endKeys   = keys{
 		required: []string{"event", "events", "lost", "recursion_misses", "skipped"},
-		optional: []string{"self", "no_entry", "no_exit", "running", "exit_lost", "roots_left_out", "too_deep", "late", "targets"},
+		optional: []string{"self", "no_entry", "no_exit", "running", "exit_lost", "roots_left_out", "too_deep", "packets_unread", "late", "targets"},
 	}
 	eventKeys = keys{
 		required: []string{"event", "id", "func", "module", "time_ns", "cpu", "pid", "tid"},

@@ -565,6 +565,7 @@ type Loss struct {
 	Running                uint64 // calls that have not returned, as far as the programs know
 	NoTree                 uint64 // roots of a graph, as too many tasks had one
 	TooDeep                uint64 // nodes of a graph, as too many were under way in their tree
+	Unread                 uint64 // calls whose packets could not be read as far as the filter looks
 }
 
 // Losses returns what was left out so far, by target, and the recursion misses
@@ -591,6 +592,7 @@ func (s *Session) Losses() (losses []Loss, sharedMisses uint64, err error) {
 			losses[i].NoExit += c.NoExit
 			losses[i].NoTree += c.NoTree
 			losses[i].TooDeep += c.TooDeep
+			losses[i].Unread += c.Unread
 		}
 	}
 	if err := s.countRunning(losses); err != nil {

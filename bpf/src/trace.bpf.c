@@ -227,7 +227,16 @@ INLINE bool wanted(const struct site *site, u64 pid_tgid)
 /* Whether this call's entry is to be shown. */
 INLINE bool chosen(const struct site *site, u64 pid_tgid)
 {
-	return wanted(site, pid_tgid) && (!CONFIG_AGAIN(CONFIG_FILTER) || ASK(CONFIG_CONDITION, site->ctx));
+	u64 answer;
+
+	if (!wanted(site, pid_tgid))
+		return false;
+	if (!CONFIG_AGAIN(CONFIG_FILTER))
+		return true;
+	answer = ASK(CONFIG_CONDITION, site->ctx);
+	if (answer == ANSWER_UNREAD)
+		COUNT(site, unread);
+	return answer == ANSWER_YES;
 }
 
 /* Forgets an entry that was sent by itself, and tells whether it was. */

@@ -101,9 +101,10 @@ type Counters struct {
 	NoExit      uint64
 	NoTree      uint64
 	TooDeep     uint64
+	Unread      uint64
 }
 
-const CountersSize = 56
+const CountersSize = 64
 
 type Control struct {
 	_             structs.HostLayout

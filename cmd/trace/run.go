@@ -377,6 +377,7 @@ func (t *tracing) end(losses []tracer.Loss, sharedMisses uint64) *render.End {
 		end.Running += l.Running
 		end.NoTree += l.NoTree
 		end.TooDeep += l.TooDeep
+		end.Unread += l.Unread
 		loss := render.Loss{
 			Target: t.session.Targets()[i], LostEntries: l.LostEntries, LostExits: l.LostExits,
 			RecursionMisses: l.RecursionMisses, Undecoded: undecoded[i],

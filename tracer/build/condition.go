@@ -146,12 +146,12 @@ func (c *Condition) compile(top int16) (asm.Instructions, error) {
 }
 
 // match appends the code of a filter for packets.
-func match(m expr.Matcher, to *bpfasm.Code, top int16) (bottom int16, err error) {
+func match(m expr.Matcher, to *bpfasm.Code, top int16, unread bpfasm.Label) (bottom int16, err error) {
 	filter, ok := m.(*packet.Matcher)
 	if !ok {
 		return 0, fmt.Errorf("build program: unknown filter %T", m)
 	}
-	return packetcode.AppendCode(filter, to, top)
+	return packetcode.AppendCode(filter, to, top, unread)
 }
 
 // fetch puts argument words on the stack.

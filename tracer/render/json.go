@@ -157,12 +157,13 @@ type counts struct {
 	ExitLost        uint64 `json:"exit_lost,omitempty"`
 	NoTree          uint64 `json:"roots_left_out,omitempty"`
 	TooDeep         uint64 `json:"too_deep,omitempty"`
+	Unread          uint64 `json:"packets_unread,omitempty"`
 	LostOpens       uint64 `json:"late,omitempty"`
 }
 
 func countsOf(e *End) counts {
 	return counts{e.Events, e.Lost, e.RecursionMisses, e.Self, e.NoEntry, e.NoExit, e.Running,
-		e.ExitLost, e.NoTree, e.TooDeep, e.LostOpens}
+		e.ExitLost, e.NoTree, e.TooDeep, e.Unread, e.LostOpens}
 }
 
 // appendObject appends a line by reflection: for what comes once.

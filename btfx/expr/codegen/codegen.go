@@ -24,20 +24,28 @@ type Frame struct {
 	Top int16
 	// PerCPUOffsets is the address of the kernel's __per_cpu_offset.
 	PerCPUOffsets uint64
-	// Match appends the code of a matcher, which finds an address in R0 and leaves 1 or
-	// 0 there. It changes R0 to R5, and uses the stack from top down to bottom. Nil:
-	// there is none.
-	Match func(m expr.Matcher, to *bpfasm.Code, top int16) (bottom int16, err error)
+	// Match appends the code of a matcher, which finds an address in R0 and leaves Yes or
+	// No there, or jumps to unread. It changes R0 to R5, and uses the stack from top down
+	// to bottom. Nil: there is none.
+	Match func(m expr.Matcher, to *bpfasm.Code, top int16, unread bpfasm.Label) (bottom int16, err error)
 }
 
 // Code is compiled.
 type Code struct {
-	// Insns leave in R0 whether the expression holds: 0 or 1. They change R0 to R5,
-	// and run from the first to behind the last.
+	// Insns leave in R0 whether the expression holds: No, Yes or Unread. They change R0
+	// to R5, and run from the first to behind the last.
 	Insns asm.Instructions
 	// Bottom is the lowest offset of the stack that is used.
 	Bottom int16
 }
+
+// Answers.
+const (
+	No  = 0
+	Yes = 1
+	// Unread: a Matcher could not read what it is about.
+	Unread = 2
+)
 
 // stackSize is what a BPF program has (MAX_BPF_STACK).
 const stackSize = 512
@@ -45,18 +53,22 @@ const stackSize = 512
 // Compile makes code of a condition. Where memory can't be read, it does not hold.
 func Compile(t *expr.Tree, f Frame) (Code, error) {
 	e := &emitter{frame: f, top: f.Top, bottom: f.Top}
-	fault := e.Label()
-	e.fault = fault
+	e.fault, e.unread = e.Label(), e.Label()
 	if err := e.value(t); err != nil {
 		return Code{}, err
 	}
 	end := e.Label()
 	e.JumpIf(asm.JEq, asm.R0, 0, end)
-	e.Add(asm.Mov.Imm(asm.R0, 1))
-	if e.Used(fault) { // else the verifier finds code that is never reached
-		e.Jump(end)
-		e.Place(fault)
-		e.Add(asm.Mov.Imm(asm.R0, 0))
+	e.Add(asm.Mov.Imm(asm.R0, Yes))
+	for _, other := range []struct {
+		label  bpfasm.Label
+		answer int32
+	}{{e.fault, No}, {e.unread, Unread}} {
+		if e.Used(other.label) { // else the verifier finds code that is never reached
+			e.Jump(end)
+			e.Place(other.label)
+			e.Add(asm.Mov.Imm(asm.R0, other.answer))
+		}
 	}
 	e.Place(end)
 	if e.bottom < -stackSize {
@@ -73,7 +85,8 @@ func Compile(t *expr.Tree, f Frame) (Code, error) {
 type emitter struct {
 	bpfasm.Code
 	frame  Frame
-	fault  bpfasm.Label
+	fault  bpfasm.Label // memory that can't be read: the expression does not hold
+	unread bpfasm.Label
 	top    int16
 	bottom int16
 }
@@ -246,7 +259,7 @@ func (e *emitter) match(t *expr.Tree) error {
 	if e.frame.Match == nil {
 		return fmt.Errorf("compile expression: there is no code for %T", t.Matcher)
 	}
-	bottom, err := e.frame.Match(t.Matcher, &e.Code, e.top)
+	bottom, err := e.frame.Match(t.Matcher, &e.Code, e.top, e.unread)
 	e.bottom = min(e.bottom, bottom)
 	return err
 }

@@ -28,13 +28,16 @@ type coder struct {
 	total          int16 // the packet's length
 	slot           int16 // of 8 bytes
 	accept, reject bpfasm.Label
+	short          bpfasm.Label // R1 bytes are needed: more than follow one another
+	unread         bpfasm.Label // memory can't be read
 }
 
 // AppendCode appends code that finds the address of the struct in R0, and leaves there
-// whether the packet matches: 0 or 1. It changes R0 to R5, and uses the stack from top
-// down to bottom.
-func AppendCode(m *packet.Matcher, to *bpfasm.Code, top int16) (bottom int16, err error) {
-	c := &coder{Code: to, accept: to.Label(), reject: to.Label()}
+// whether the packet matches: 0 or 1. It jumps to unread where the packet is longer than
+// what can be read, and the filter looks there. It changes R0 to R5, and uses the stack
+// from top down to bottom.
+func AppendCode(m *packet.Matcher, to *bpfasm.Code, top int16, unread bpfasm.Label) (bottom int16, err error) {
+	c := &coder{Code: to, accept: to.Label(), reject: to.Label(), short: to.Label(), unread: to.Label()}
 	saved := []asm.Register{regA, regX, regLinear, regBase}
 	c.top = top - 8*int16(len(saved))
 	for i, r := range saved {
@@ -62,17 +65,33 @@ func AppendCode(m *packet.Matcher, to *bpfasm.Code, top int16) (bottom int16, er
 		bottom, c.top = min(bottom, c.top), at
 	}
 
+	restore := func() {
+		for i, r := range saved {
+			c.Add(asm.LoadMem(r, asm.RFP, top-8*int16(len(saved)-i), asm.DWord))
+		}
+	}
 	end := c.Label()
+	if c.Used(c.short) {
+		c.Place(c.short)
+		c.Add(asm.LoadMem(asm.R0, asm.RFP, c.total, asm.DWord))
+		c.JumpIfReg(asm.JSGT, asm.R1, asm.R0, c.reject)
+		c.Jump(c.unread)
+	}
+	c.Place(c.unread) // by the struct, if by nothing else
+	restore()
+	c.Jump(unread)
 	if c.Used(c.accept) {
 		c.Place(c.accept)
 		c.Add(asm.Mov.Imm(asm.R0, 1))
 		c.Jump(end)
 	}
-	c.Place(c.reject) // by memory that can't be read, if by nothing else
-	c.Add(asm.Mov.Imm(asm.R0, 0))
-	c.Place(end)
-	for i, r := range saved {
-		c.Add(asm.LoadMem(r, asm.RFP, top-8*int16(len(saved)-i), asm.DWord))
+	if c.Used(c.reject) {
+		c.Place(c.reject)
+		c.Add(asm.Mov.Imm(asm.R0, 0))
+	}
+	if c.Used(end) || c.Used(c.reject) {
+		c.Place(end)
+		restore()
 	}
 	return bottom, nil
 }
@@ -91,7 +110,7 @@ func (c *coder) read(to int16, size int) {
 		asm.Mov.Imm(asm.R2, int32(size)),
 		asm.FnProbeReadKernel.Call(),
 	)
-	c.JumpIf(asm.JNE, asm.R0, 0, c.reject)
+	c.JumpIf(asm.JNE, asm.R0, 0, c.unread)
 }
 
 // find reads the struct at R0, and goes on at the start of a program with regBase,
@@ -316,7 +335,11 @@ func (r *runner) fixed(to asm.Register, l load) {
 		r.far(to, l.size)
 		return
 	}
-	r.JumpIf(asm.JSLT, regLinear, int32(end), r.reject)
+	near := r.Label()
+	r.JumpIf(asm.JSGE, regLinear, int32(end), near)
+	r.Add(asm.Mov.Imm(asm.R1, int32(end)))
+	r.Jump(r.short)
+	r.Place(near)
 	at := r.chunk + int16(l.offset)
 	// Loads from the stack are aligned, or refused.
 	unit := l.size
@@ -337,7 +360,7 @@ func (r *runner) fixed(to asm.Register, l load) {
 // far loads what is R3 bytes from the beginning.
 func (r *runner) far(to asm.Register, size int) {
 	r.Add(asm.Mov.Reg(asm.R1, asm.R3), asm.Add.Imm(asm.R1, int32(size)))
-	r.JumpIfReg(asm.JSGT, asm.R1, regLinear, r.reject)
+	r.JumpIfReg(asm.JSGT, asm.R1, regLinear, r.short)
 	r.Add(asm.Add.Reg(asm.R3, regBase))
 	r.read(r.slot, size)
 	r.Add(asm.LoadMem(to, asm.RFP, r.slot, sizeOf(size)))

@@ -137,14 +137,15 @@ var placings = []placing{
 }
 
 // place puts a packet somewhere.
-func (p placing) place(r *rand.Rand, bytes []byte) *memory {
+func (p placing) place(r *rand.Rand, bytes []byte, linear int) *memory {
 	m := &memory{raw: make([]byte, memorySize)}
 	for i := range m.raw {
 		m.raw[i] = byte(r.Uint32())
 	}
 	at := 16 * (1 + r.IntN(8))
 	copy(m.raw[headAt+at:], bytes)
-	p.put(m, at, len(bytes), len(bytes))
+	clear(m.raw[headAt+at+linear : headAt+at+len(bytes)]) // these are elsewhere
+	p.put(m, at, linear, len(bytes))
 	return m
 }
 
@@ -159,10 +160,15 @@ const top = -64
 func compile(t testing.TB, m *packet.Matcher) compiled {
 	t.Helper()
 	code := &bpfasm.Code{}
-	bottom, err := AppendCode(m, code, top)
+	unread, end := code.Label(), code.Label()
+	bottom, err := AppendCode(m, code, top, unread)
 	if err != nil {
 		t.Fatal(err)
 	}
+	code.Jump(end)
+	code.Place(unread)
+	code.Add(asm.Mov.Imm(asm.R0, answerUnread))
+	code.Place(end)
 	insns, err := code.Instructions()
 	if err != nil {
 		t.Fatal(err)
@@ -179,19 +185,21 @@ func compile(t testing.TB, m *packet.Matcher) compiled {
 	return compiled{append(all, asm.Return()), bottom}
 }
 
-func (c compiled) run(m *memory) (bool, int, error) {
+const answerUnread = 2
+
+func (c compiled) run(m *memory) (answer int, err error) {
 	vm := bpfvm.VM{Read: m.read}
 	vm.SetStack(-8, memoryAddr+structAt)
 	r0, err := vm.Run(c.insns)
 	switch {
 	case err != nil:
-		return false, 0, err
-	case r0 > 1:
-		return false, 0, fmt.Errorf("it left %d", r0)
+		return 0, err
+	case r0 > answerUnread:
+		return 0, fmt.Errorf("it left %d", r0)
 	case vm.Lowest() < int(c.bottom):
-		return false, 0, fmt.Errorf("it wrote to %d, and told of %d", vm.Lowest(), c.bottom)
+		return 0, fmt.Errorf("it wrote to %d, and told of %d", vm.Lowest(), c.bottom)
 	}
-	return r0 == 1, vm.Steps(), nil
+	return int(r0), nil
 }
 
 // filters compiles them, but those that libpcap refuses.
@@ -260,7 +268,7 @@ func TestFilters(t *testing.T) {
 		if len(bytes) < p.pulled {
 			continue
 		}
-		m := p.place(r, bytes)
+		m := p.place(r, bytes, len(bytes))
 		for i, pair := range pairs[p.form] {
 			program := pair.matcher.Programs[p.link]
 			var want bool
@@ -270,8 +278,8 @@ func TestFilters(t *testing.T) {
 				}
 			}
 			byEval, err := pair.matcher.Match(memoryAddr+structAt, m.read)
-			byCode, _, codeErr := pair.code.run(m)
-			if err != nil || codeErr != nil || byEval != want || byCode != want {
+			byCode, codeErr := pair.code.run(m)
+			if err != nil || codeErr != nil || byEval != want || byCode != map[bool]int{true: 1}[want] {
 				t.Fatalf("%s, %s: %v, %v, and %v, %v, want %v: % x", all[i].Text, p.name, byEval, err, byCode, codeErr, want, bytes)
 			}
 			if want {
@@ -281,5 +289,76 @@ func TestFilters(t *testing.T) {
 	}
 	if len(matched) < len(all)*2/3 {
 		t.Errorf("only %d of %d filters matched a packet", len(matched), len(all))
+	}
+}
+
+// TestFragments: of packets that do not lie in one piece, what is behind the first is
+// not read, and never taken for something else.
+func TestFragments(t *testing.T) {
+	types, pointers := kernelTypes(t)
+	all, err := filters()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := rand.New(rand.NewPCG(3, 4))
+	answers := map[int]int{}
+	for _, f := range all {
+		m, err := f.Of(types, pointers["sk_buff"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		code := compile(t, m)
+		for range 300 {
+			p := placings[r.IntN(len(placings))]
+			bytes := randomPacket(r, p.link == packet.Ethernet)
+			program := m.Programs[p.link]
+			if p.form != "sk_buff" || len(bytes) < p.pulled || program == nil {
+				continue
+			}
+			linear := p.pulled + r.IntN(len(bytes)-p.pulled+1)
+			got, err := code.run(p.place(r, bytes, linear))
+			if err != nil {
+				t.Fatalf("%s, %s: %v", f.Text, p.name, err)
+			}
+			answers[got]++
+			whole, err := program.Run(bytes)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// What it says is so of the whole packet.
+			if got != answerUnread && (got == 1) != whole {
+				t.Fatalf("%s, %s: %d of %d bytes: %d, want %v: % x", f.Text, p.name, linear, len(bytes), got, whole, bytes)
+			}
+			if linear == len(bytes) && got == answerUnread {
+				t.Fatalf("%s, %s: unread", f.Text, p.name)
+			}
+		}
+	}
+	for answer := range 3 {
+		if answers[answer] < 100 {
+			t.Errorf("answer %d came %d times", answer, answers[answer])
+		}
+	}
+}
+
+// TestUnread: a struct, or a packet, that is not there.
+func TestUnread(t *testing.T) {
+	types, pointers := kernelTypes(t)
+	f := packet.Filter{Ethernet: []bpf.RawInstruction{{Op: 0x30, K: 12}, {Op: 0x6, K: 1}}}
+	for form, pointer := range pointers {
+		m, err := f.Of(types, pointer)
+		if errors.Is(err, packet.ErrNoPacket) && form == "sock" {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		code := compile(t, m)
+		if got, err := code.run(&memory{}); got != answerUnread || err != nil {
+			t.Errorf("no %s: %d, %v", form, got, err)
+		}
+		if _, err := m.Match(memoryAddr, (&memory{}).read); err == nil {
+			t.Errorf("no %s: no error", form)
+		}
 	}
 }
