@@ -79,6 +79,7 @@ type end struct {
 	NoEntry         uint64 `json:"no_entry"`
 	NoExit          uint64 `json:"no_exit"`
 	Running         uint64 `json:"running"`
+	Unread          uint64 `json:"packets_unread"`
 	Targets         []loss `json:"targets"`
 	Skipped         []skip `json:"skipped"`
 }

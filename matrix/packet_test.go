@@ -1,0 +1,195 @@
+package matrix
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// datagram is what a worker sends, over the loopback device.
+type datagram struct {
+	v6   bool
+	port int
+	text string
+}
+
+// sendUDP sends datagrams from one port to sockets that nobody reads.
+func sendUDP(t *testing.T, all []datagram) func() {
+	return func() {
+		onWorker(func() {
+			for _, d := range all {
+				if err := d.send(); err != nil {
+					t.Errorf("send to port %d: %v", d.port, err)
+				}
+			}
+		})
+	}
+}
+
+const udpFrom = 5000
+
+func (d datagram) send() error {
+	family, to, from := unix.AF_INET, unix.Sockaddr(&unix.SockaddrInet4{Port: d.port, Addr: [4]byte{127, 0, 0, 1}}), unix.Sockaddr(&unix.SockaddrInet4{Port: udpFrom})
+	if d.v6 {
+		one := [16]byte{15: 1}
+		family, to, from = unix.AF_INET6, &unix.SockaddrInet6{Port: d.port, Addr: one}, &unix.SockaddrInet6{Port: udpFrom}
+	}
+	receiver, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(receiver)
+	if err := unix.Bind(receiver, to); err != nil {
+		return err
+	}
+	sender, err := unix.Socket(family, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(sender)
+	if err := unix.Bind(sender, from); err != nil {
+		return err
+	}
+	return unix.Sendto(sender, []byte(d.text), 0, to)
+}
+
+// onTheWay are functions that each packet of the kind goes through once: to be sent,
+// with no header of the link, with one, received, and at the transport header.
+var (
+	onTheWay4 = []string{"ip_output", "loopback_xmit", "ip_rcv", "udp_rcv"}
+	onTheWay6 = []string{"ip6_output", "ipv6_rcv", "udpv6_rcv"}
+)
+
+// TestGuestFilterPacket: those calls are shown whose packets match, at each place on
+// their way, by each way of attaching and in each mode.
+func TestGuestFilterPacket(t *testing.T) {
+	inGuest(t)
+	all := []datagram{
+		{port: 5001, text: "abcdefgh"}, {port: 5002, text: "abcdefgh"}, {port: 5001, text: "ijklmnop"}, {port: 5003, text: "abc"},
+		{v6: true, port: 5001, text: "abcdefgh"}, {v6: true, port: 5002, text: "ijklmnop"},
+	}
+	sendUDP(t, all)() // neighbours are found
+	type filter struct {
+		text string
+		want func(d datagram) bool
+	}
+	starts := func(d datagram, text string) bool { return strings.HasPrefix(d.text, text) }
+	filters := []filter{
+		{"udp port 5001", func(d datagram) bool { return d.port == 5001 }},
+		{"udp dst port 5001 and ip", func(d datagram) bool { return d.port == 5001 && !d.v6 }},
+		{"ip6 and udp and src port 5000", func(d datagram) bool { return d.v6 }},
+		{"host 127.0.0.1", func(d datagram) bool { return !d.v6 }},
+		{"host 127.0.0.2 or tcp or icmp", func(datagram) bool { return false }},
+		{"udp[8:4] == 0x61626364", func(d datagram) bool { return !d.v6 && starts(d, "abcd") }}, // not in IPv6: see pcap-filter(7)
+		{"ip6[48:4] == 0x696a6b6c", func(d datagram) bool { return d.v6 && starts(d, "ijkl") }},
+		{"ip6 protochain 17 and len > 0", func(d datagram) bool { return d.v6 }},
+		{"udp and less 45", func(d datagram) bool { return !d.v6 && len(d.text) == 3 }},
+	}
+	check := func(t *testing.T, f filter, args ...string) {
+		t.Helper()
+		functions := slices.Concat(onTheWay4, onTheWay6)
+		args = append([]string{"-k", strings.Join(functions, ","), "--filter-comm", workerName, "--filter-pkt", f.text}, args...)
+		o := traceDuring(t, sendUDP(t, all), args...)
+		want := map[string]int{}
+		for _, d := range all {
+			if !f.want(d) {
+				continue
+			}
+			on := onTheWay4
+			if d.v6 {
+				on = onTheWay6
+			}
+			for _, name := range on {
+				want[name]++
+			}
+			if d.v6 {
+				want["loopback_xmit"]++
+			}
+		}
+		if strings.HasPrefix(f.text, "udp and less") { // without the 14 bytes of the link, all of IPv4 are
+			want["ip_output"] = 4
+		}
+		for _, kind := range eventsOf(modeOf(args)) {
+			got := map[string]int{}
+			for _, e := range o.of(kind, "") {
+				got[e.Func]++
+			}
+			if !maps.Equal(got, want) {
+				t.Errorf("%s: %s: %v, want %v; %+v", f.text, kind, got, want, o.End)
+			}
+		}
+		if o.End.Lost+o.End.Unread+o.End.RecursionMisses > 0 || len(o.End.Skipped) > 0 {
+			t.Errorf("%s: %+v", f.text, o.End)
+		}
+	}
+	for _, f := range filters {
+		t.Run(f.text, func(t *testing.T) { check(t, f) })
+	}
+	for _, mode := range []string{"entry", "entry,exit"} {
+		t.Run(mode, func(t *testing.T) { check(t, filters[0], "-m", mode) })
+	}
+	for backend, have := range backends() {
+		if have {
+			t.Run(backend, func(t *testing.T) {
+				for _, f := range []filter{filters[1], filters[6]} {
+					check(t, f, "--backend", backend)
+				}
+			})
+		}
+	}
+	t.Run("beside an expression", func(t *testing.T) {
+		check(t, filter{"udp port 5001", func(d datagram) bool { return d.port == 5001 && !d.v6 }}, "--filter-arg", "skb->protocol == 8")
+	})
+	t.Run("roots", func(t *testing.T) {
+		o := traceDuring(t, sendUDP(t, all), "-k", "udp_rcv", "-g", "--fgraph-max-depth", "1", "--no-learn", "--fgraph-include", "__udp4_lib_rcv",
+			"--filter-comm", workerName, "--filter-pkt", "udp port 5001")
+		if got := len(o.of("call", "udp_rcv")); got != 2 {
+			t.Errorf("%d roots, want 2; %+v", got, o.End)
+		}
+	})
+}
+
+// TestGuestFilterFragments: a packet whose bytes lie elsewhere than its headers is told
+// of where the filter looks there.
+func TestGuestFilterFragments(t *testing.T) {
+	inGuest(t)
+	all := []datagram{{port: 5001, text: strings.Repeat("a", 40000)}, {port: 5002, text: "aaaaaaaaaa"}}
+	trace := func(filter string) *output {
+		return traceDuring(t, sendUDP(t, all), "-k", "ip_rcv", "--filter-comm", workerName, "--filter-pkt", filter)
+	}
+	if o := trace("udp port 5001 and len > 40000"); len(o.Events) != 1 || o.End.Unread > 0 {
+		t.Errorf("%d events by the header; %+v", len(o.Events), o.End)
+	}
+	o := trace("udp[39000] == 0x61")
+	if o.End.Unread+uint64(len(o.Events)) != 1 {
+		t.Errorf("%d events, %d not read, want one", len(o.Events), o.End.Unread)
+	}
+}
+
+// TestGuestFilterPacketErrors: functions without a packet, and filters that are none.
+func TestGuestFilterPacketErrors(t *testing.T) {
+	inGuest(t)
+	for args, want := range map[string]string{
+		"-k vfs_read --filter-pkt icmp":       "filter calls of vfs_read: no parameter is a pointer to a struct sk_buff",
+		"-k ip_rcv --filter-pkt icmp_and":     "parse --filter-pkt: compile filter \"icmp_and\": ",
+		"-k ip_rcv --filter-pkt host":         "syntax error",
+		"-k ip_rcv --filter-pkt port%nowhere": "unknown port 'nowhere'",
+	} {
+		fields := strings.Fields(args)
+		fields[3] = strings.ReplaceAll(fields[3], "%", " ")
+		if res := run(t, append(fields, "--", "true")...); res.Status != 2 || !strings.Contains(res.Stderr, want) || res.Stdout != "" {
+			t.Errorf("%s: status %d: %q, want %q", args, res.Status, res.Stderr, want)
+		}
+	}
+	o := traceDuring(t, sendUDP(t, []datagram{{port: 5001}}), "-k", "udp_rc*,udp_lib_*", "--filter-comm", workerName, "--filter-pkt", "udp")
+	if got := fmt.Sprint(len(o.of("call", "udp_rcv"))); got != "1" {
+		t.Errorf("%s calls of udp_rcv; %+v", got, o.End)
+	}
+	if reason, ok := o.End.skipped("udp_lib_unhash"); !ok || !strings.Contains(reason, "the filter does not apply: no parameter is a pointer to a struct sk_buff") {
+		t.Errorf("what has no packet is not told of: %q; %+v", reason, o.End.Skipped)
+	}
+}
