@@ -50,7 +50,11 @@ func costs(w io.Writer) error {
 		{"empty fexit", []ebpf.AttachType{ebpf.AttachTraceFExit}},
 		{"empty fentry and fexit", []ebpf.AttachType{ebpf.AttachTraceFEntry, ebpf.AttachTraceFExit}},
 	} {
-		cost, err := withEmpty(e.types)
+		var cost int64
+		err := withEmpty(function, e.types, func() (err error) {
+			cost, err = perCall(manyCalls, callFunction)
+			return err
+		})
 		if err != nil {
 			return fmt.Errorf("measure %s: %w", e.name, err)
 		}
@@ -97,16 +101,6 @@ func costs(w io.Writer) error {
 		}
 		print(name, cost, lost)
 	}
-	// What the mask holds at the entry is whatever was in its memory before.
-	const never = "mask->bits[0] != 0x7654321 && mask->bits[1] != 0x7654321 && mask->bits[2] == 0x7654321"
-	cost, err := perCall(manyCalls, func(n int) error {
-		_, err := withTrace([]string{"--filter-arg", never}, n)
-		return err
-	})
-	if err != nil {
-		return fmt.Errorf("measure a filter: %w", err)
-	}
-	print("trace --filter-arg, three loads, rejected", cost, "  asked: at most 250 above the empty programs")
 	for _, f := range ftraceWays() {
 		cost, err := perCall(manyStacks, f.run)
 		if err != nil {
@@ -134,11 +128,11 @@ func perCallFrom(few, many int, run func(n int) error) (int64, error) {
 
 var nothing = asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}
 
-// withEmpty measures with programs attached that do nothing.
-func withEmpty(attach []ebpf.AttachType) (int64, error) {
-	id, err := functionID()
+// withEmpty measures with programs attached to a function that do nothing.
+func withEmpty(function string, attach []ebpf.AttachType, measure func() error) error {
+	id, err := functionID(function)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for _, at := range attach {
 		prog, err := bpfsys.Load(bpfsys.Program{
@@ -146,16 +140,16 @@ func withEmpty(attach []ebpf.AttachType) (int64, error) {
 			Insns: nothing,
 		})
 		if err != nil {
-			return 0, err
+			return err
 		}
 		defer unix.Close(prog)
 		link, err := bpfsys.AttachTracing(prog)
 		if err != nil {
-			return 0, err
+			return err
 		}
 		defer unix.Close(link)
 	}
-	return perCall(manyCalls, callFunction)
+	return measure()
 }
 
 // emptySession is a way of attaching one program to many functions, with a
@@ -171,7 +165,7 @@ func emptySessions() []emptySession {
 	cookie := []uint64{1}
 	return []emptySession{
 		{"fsession.multi", ebpf.Tracing, bpfsys.AttachFsessionMulti, func(prog int) (int, error) {
-			id, err := functionID()
+			id, err := functionID(function)
 			if err != nil {
 				return 0, err
 			}
@@ -201,7 +195,7 @@ func (e emptySession) measure() (int64, error) {
 	return perCall(manyCalls, callFunction)
 }
 
-func functionID() (btfx.ID, error) {
+func functionID(name string) (btfx.ID, error) {
 	raw, err := os.ReadFile("/sys/kernel/btf/vmlinux")
 	if err != nil {
 		return 0, err
@@ -210,9 +204,9 @@ func functionID() (btfx.ID, error) {
 	if err != nil {
 		return 0, err
 	}
-	id, ok := types.FindFunc(function)
+	id, ok := types.FindFunc(name)
 	if !ok {
-		return 0, fmt.Errorf("find %s: not in BTF", function)
+		return 0, fmt.Errorf("find %s: not in BTF", name)
 	}
 	return id, nil
 }

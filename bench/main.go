@@ -39,7 +39,7 @@ func main() {
 func run() error {
 	kernels := flag.String("K", "6.12,7.2", "series of kernels, separated by commas")
 	mirror := flag.String("mirror", os.Getenv("MIRROR"), "URL of a Debian mirror")
-	only := flag.String("run", "", "of starts, costs, graphs and rate only these, separated by commas")
+	only := flag.String("run", "", "of starts, costs, filters, graphs and rate only these, separated by commas")
 	flag.Parse()
 	switch flag.Arg(0) {
 	case "":
@@ -48,12 +48,16 @@ func run() error {
 		return costs(os.Stdout)
 	case guestStarts:
 		return starts(os.Stdout)
+	case guestFilters:
+		return filters(os.Stdout)
 	case guestGraphs:
 		return graphs(os.Stdout)
 	case guestRate:
 		return rate(os.Stdout)
 	case guestLoad:
 		return load(flag.Arg(1), callFunction)
+	case guestSends:
+		return load(flag.Arg(1), send)
 	case guestPolls:
 		return load(flag.Arg(1), poll)
 	case guestPace:
@@ -66,14 +70,16 @@ func run() error {
 
 // What this binary is asked to do in the guest.
 const (
-	guestCosts  = "costs"  // print the costs
-	guestStarts = "starts" // print the times of starts
-	guestGraphs = "graphs" // print the costs of graphs
-	guestRate   = "rate"   // print how much a trace takes for a while
-	guestLoad   = "load"   // make calls
-	guestPolls  = "polls"  // make calls of a graph's root
-	guestPace   = "pace"   // the same, so many a minute
-	guestNow    = "now"    // print the time
+	guestCosts   = "costs"   // print the costs
+	guestStarts  = "starts"  // print the times of starts
+	guestFilters = "filters" // print what filters cost
+	guestSends   = "sends"   // send packets
+	guestGraphs  = "graphs"  // print the costs of graphs
+	guestRate    = "rate"    // print how much a trace takes for a while
+	guestLoad    = "load"    // make calls
+	guestPolls   = "polls"   // make calls of a graph's root
+	guestPace    = "pace"    // the same, so many a minute
+	guestNow     = "now"     // print the time
 )
 
 // measurement is one boot of a guest.
@@ -87,6 +93,7 @@ func measurements() []measurement {
 	return []measurement{
 		{what: guestStarts, cpus: 1},
 		{what: guestCosts, cpus: 1, icount: true},
+		{what: guestFilters, cpus: 1, icount: true},
 		{what: guestGraphs, cpus: 1, icount: true},
 		{what: guestRate, cpus: 2},
 	}
