@@ -126,7 +126,7 @@ func (l *links) loadSides(o build.Options, i int, t *plan.Target) (progs []*ebpf
 	if l.probes {
 		prog, err = l.session.loadProgram(bpfsys.Program{
 			Name: bpf.ProgProbe, Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceKprobeMulti,
-		}, entry, l.session.conditions(t.Condition, t.ResultCondition, false, true))
+		}, entry, l.session.conditions(t.Condition, t.ResultCondition, probing))
 	} else {
 		prog, err = l.session.loadTracing(t, bpf.ProgEntry, ebpf.AttachTraceFEntry, entry)
 	}
@@ -146,9 +146,12 @@ func (s *Session) loadTracing(t *plan.Target, name string, at ebpf.AttachType, c
 			return nil, err
 		}
 	}
-	prog, err = s.loadProgram(p, constants, s.conditions(t.Condition, t.ResultCondition, false, false))
+	prog, err = s.loadProgram(p, constants, s.conditions(t.Condition, t.ResultCondition, loading))
+	if err != nil && t.Condition != nil {
+		prog, err = s.loadProgram(p, constants, s.conditions(t.Condition, t.ResultCondition, reads))
+	}
 	if isContextAccess(err) {
-		return s.loadProgram(p, constants.CopyCtx(), s.conditions(t.Condition, t.ResultCondition, true, false))
+		return s.loadProgram(p, constants.CopyCtx(), s.conditions(t.Condition, t.ResultCondition, copying))
 	}
 	return prog, err
 }

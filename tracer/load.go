@@ -82,15 +82,24 @@ func (h *halving) run(from, to int) error {
 	return h.run(half, to)
 }
 
-// conditions makes those of programs which find their arguments in a trampoline's
-// context, or copy it from there, or are probes.
-func (s *Session) conditions(entry, result *expr.Tree, isCopy, isProbe bool) build.Conditions {
+// reading is how programs find arguments.
+type reading int
+
+const (
+	loading reading = iota // in a trampoline's context, and load what pointers point to
+	reads                  // the same, and read that
+	copying                // they copy the context
+	probing                // in registers
+)
+
+// conditions makes those of programs which find arguments so.
+func (s *Session) conditions(entry, result *expr.Tree, by reading) build.Conditions {
 	of := func(t *expr.Tree) *build.Condition {
 		if t == nil {
 			return nil
 		}
-		c := &build.Condition{Tree: t, Copy: isCopy}
-		if isProbe {
+		c := &build.Condition{Tree: t, Copy: by == copying, Direct: by == loading}
+		if by == probing {
 			c.Regs = &s.kernel.Arch.Regs
 		}
 		return c

@@ -118,6 +118,14 @@ func (m *mass) attachType() ebpf.AttachType {
 	return m.way.entries
 }
 
+// reading is how its programs find arguments.
+func (m *mass) reading() reading {
+	if m.way.typ == ebpf.Kprobe {
+		return probing
+	}
+	return copying
+}
+
 func (m *mass) load(o build.Options) error {
 	for _, g := range o.Groups(m.session.targets, m.indices) {
 		if o.Graph != nil {
@@ -131,7 +139,7 @@ func (m *mass) load(o build.Options) error {
 		}
 		prog, err := m.session.loadProgram(bpfsys.Program{
 			Name: m.way.program, Type: m.way.typ, AttachType: m.attachType(),
-		}, o.GroupConstants(g, m.session.kernel.Arch.Regs), m.session.conditions(g.Condition, g.ResultCondition, true, m.way.typ == ebpf.Kprobe))
+		}, o.GroupConstants(g, m.session.kernel.Arch.Regs), m.session.conditions(g.Condition, g.ResultCondition, m.reading()))
 		if err != nil {
 			return fmt.Errorf("load program of %s: %w", m.way.name, err)
 		}

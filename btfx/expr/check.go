@@ -93,6 +93,7 @@ type place struct {
 	disp  int64 // bytes from addr, or from the beginning of the word
 	word  int
 	bit   int    // of a bitfield: its first bit, from disp on
+	field bool   // a member of the struct that addr points to by its own type
 	named string // for messages
 }
 
@@ -197,7 +198,7 @@ func (c *checker) read(n Node, p place) (*Tree, error) {
 
 // load reads memory.
 func (c *checker) load(n Node, p place) (*Tree, error) {
-	t := &Tree{Op: Load, Type: p.typ, X: p.addr, Disp: p.disp}
+	t := &Tree{Op: Load, Type: p.typ, X: p.addr, Disp: p.disp, Field: p.field}
 	if p.typ.Bits == 0 {
 		return t, nil
 	}
@@ -394,6 +395,8 @@ func (c *checker) member(n *Member) (place, error) {
 		return p, c.at(n, err)
 	}
 	p.named = n.Name
+	// What was cast, or calculated, may be something else.
+	p.field = p.addr != nil && (p.addr.Op == Arg || p.addr.Op == Load) && (n.Arrow && p.disp == 0 || p.field)
 	if f.Bits > 0 {
 		p.typ.Bits, p.bit = f.Bits, f.Offset
 		return p, nil

@@ -129,17 +129,21 @@ const (
 // run runs compiled code, and tells whether the expression holds.
 func (f *fixture) run(t testing.TB, tree *expr.Tree) bool {
 	t.Helper()
-	holds := f.runIn(t, tree, false)
-	if f.runIn(t, tree, true) != holds {
+	holds := f.runIn(t, tree, codegen.Frame{})
+	if f.runIn(t, tree, codegen.Frame{Pointers: true}) != holds {
 		t.Errorf("%v: it depends on whether arguments are pointers", tree)
+	}
+	if f.runIn(t, tree, codegen.Frame{Pointers: true, Direct: true}) != holds {
+		t.Errorf("%v: it depends on whether members are loaded", tree)
 	}
 	return holds
 }
 
-func (f *fixture) runIn(t testing.TB, tree *expr.Tree, pointers bool) bool {
+func (f *fixture) runIn(t testing.TB, tree *expr.Tree, frame codegen.Frame) bool {
 	t.Helper()
 	const args, retval = -144, -152
-	code, err := codegen.Compile(tree, codegen.Frame{Args: args, Retval: retval, Top: retval, Pointers: pointers, PerCPUOffsets: perCPUOffsets})
+	frame.Args, frame.Retval, frame.Top, frame.PerCPUOffsets = args, retval, retval, perCPUOffsets
+	code, err := codegen.Compile(tree, frame)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -149,7 +153,7 @@ func (f *fixture) runIn(t testing.TB, tree *expr.Tree, pointers bool) bool {
 			return nil
 		}
 		return f.read(addr, buf)
-	}, CPU: 3}
+	}, CPU: 3, Loads: frame.Direct}
 	for i, word := range f.world.Args {
 		vm.SetStack(args+8*i, word)
 	}

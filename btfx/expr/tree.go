@@ -22,6 +22,7 @@ type Tree struct {
 	Text  string // of Same
 	Exact bool   // of Same: the text fills an array, which has no zero behind it
 	Free  bool   // of Convert: the number stays as it is
+	Field bool   // of Load: a member of the struct that X points to by its own type
 
 	Matcher Matcher // of Match
 }

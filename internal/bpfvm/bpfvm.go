@@ -18,6 +18,8 @@ type VM struct {
 	// ReadUser is what bpf_probe_read_user does; nil: nothing is there.
 	ReadUser func(addr uint64, buf []byte) error
 	CPU      uint64
+	// Loads says that code may load what Read reads: 0 where that fails.
+	Loads bool
 
 	regs   [11]uint64
 	stack  [stackSize]byte
@@ -117,8 +119,14 @@ func (v *VM) step(ins *asm.Instruction) error {
 		v.regs[ins.Dst] = uint64(ins.Constant)
 		return nil
 	case asm.LdXClass:
-		m, err := v.memory(v.regs[ins.Src]+uint64(int64(ins.Offset)), op.Size().Sizeof())
-		if err != nil {
+		addr := v.regs[ins.Src] + uint64(int64(ins.Offset))
+		m, err := v.memory(addr, op.Size().Sizeof())
+		if err != nil && v.Loads && addr-frame+stackSize > 2*stackSize {
+			m = make([]byte, op.Size().Sizeof())
+			if v.Read(addr, m) != nil {
+				clear(m)
+			}
+		} else if err != nil {
 			return err
 		}
 		var word [8]byte

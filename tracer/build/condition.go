@@ -29,6 +29,9 @@ type Condition struct {
 	// Copy says that words of a trampoline's context can't be loaded: programs that
 	// serve several functions don't know how many there are.
 	Copy bool
+	// Direct says that the members of structs that arguments point to can be loaded:
+	// where a kernel's verifier refuses that, they are read as any memory.
+	Direct bool
 	// PerCPUOffsets is the address of the kernel's __per_cpu_offset.
 	PerCPUOffsets uint64
 }
@@ -135,23 +138,21 @@ func (c *Condition) compile(top int16) (asm.Instructions, error) {
 	if c.Tree.HasRetval() {
 		fetch = append(fetch, asm.StoreMem(asm.RFP, retval, asm.R1, asm.DWord))
 	}
+	pointers := c.Regs == nil && !c.Copy
 	code, err := codegen.Compile(c.Tree, codegen.Frame{
-		Args: args, Retval: retval, Top: args, Pointers: c.Regs == nil && !c.Copy, PerCPUOffsets: c.PerCPUOffsets,
-		Match: match,
+		Args: args, Retval: retval, Top: args, Pointers: pointers, Direct: pointers && c.Direct, PerCPUOffsets: c.PerCPUOffsets,
+		Match: func(m expr.Matcher, to *bpfasm.Code, top int16, unread bpfasm.Label) (bottom int16, err error) {
+			filter, ok := m.(*packet.Matcher)
+			if !ok {
+				return 0, fmt.Errorf("build program: unknown filter %T", m)
+			}
+			return packetcode.AppendCode(filter, to, packetcode.Options{Top: top, Unread: unread, Direct: pointers && c.Direct})
+		},
 	})
 	if err != nil {
 		return nil, err
 	}
 	return append(fetch, code.Insns...), nil
-}
-
-// match appends the code of a filter for packets.
-func match(m expr.Matcher, to *bpfasm.Code, top int16, unread bpfasm.Label) (bottom int16, err error) {
-	filter, ok := m.(*packet.Matcher)
-	if !ok {
-		return 0, fmt.Errorf("build program: unknown filter %T", m)
-	}
-	return packetcode.AppendCode(filter, to, top, unread)
 }
 
 // fetch puts argument words on the stack.

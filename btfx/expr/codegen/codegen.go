@@ -18,6 +18,9 @@ type Frame struct {
 	// Pointers says that words of pointers are pointers to the verifier, too, which
 	// it does not let programs calculate with.
 	Pointers bool
+	// Direct says that the verifier lets programs read members of the structs that
+	// arguments point to by loads; with Pointers.
+	Direct bool
 	// Retval is where the result is.
 	Retval int16
 	// Top is the end of the memory that the code may use, downwards.
@@ -116,6 +119,10 @@ func (e *emitter) value(t *expr.Tree) error {
 		return e.logic(t)
 	case expr.Choose:
 		return e.choose(t)
+	}
+	// A pointer to a struct would be one to the verifier, too.
+	if e.frame.Direct && t.Op == expr.Load && t.Type.Kind != expr.Pointer && e.isDirect(t) {
+		return e.loadField(t)
 	}
 	operand := e.value
 	if t.Op == expr.Load || t.Op == expr.Same || t.Op == expr.Match {
@@ -239,6 +246,48 @@ func sizeOf(bytes int) asm.Size {
 		return asm.Word
 	}
 	return asm.DWord
+}
+
+// isDirect tells whether a chain of members can be read by loads.
+func (e *emitter) isDirect(t *expr.Tree) bool {
+	switch {
+	case t.Op == expr.Arg:
+		return t.Type.Kind == expr.Pointer
+	case t.Op == expr.Load && t.Field && t.Type.Bits == 0 && t.Disp == int64(int16(t.Disp)):
+		return t.X.Type.Kind == expr.Pointer && e.isDirect(t.X)
+	}
+	return false
+}
+
+// direct leaves what lies at the end of a chain of members in R0.
+func (e *emitter) direct(t *expr.Tree) {
+	if t.Op == expr.Arg {
+		e.Add(asm.LoadMem(asm.R0, asm.RFP, e.wordAt(t), asm.DWord))
+		return
+	}
+	e.direct(t.X)
+	e.Add(asm.LoadMem(asm.R0, asm.R0, int16(t.Disp), sizeOf(t.Type.Size)))
+}
+
+// loadField leaves a member in R0. A load of what isn't there gives 0, so that a 0 is
+// read again in the way that tells.
+func (e *emitter) loadField(t *expr.Tree) error {
+	known := e.Label()
+	e.direct(t)
+	e.JumpIf(asm.JNE, asm.R0, 0, known)
+	if err := e.address(t.X); err != nil {
+		return err
+	}
+	at := e.push(8)
+	e.read(asm.FnProbeReadKernel, t.Disp, at, int32(t.Type.Size))
+	e.JumpIf(asm.JNE, asm.R0, 0, e.fault)
+	e.Add(asm.LoadMem(asm.R0, asm.RFP, at, sizeOf(t.Type.Size)))
+	e.pop(8)
+	e.Place(known)
+	if t.Type.Signed || t.Type.Kind == expr.Bool {
+		e.narrow(t.Type)
+	}
+	return nil
 }
 
 func (e *emitter) load(t *expr.Tree) {

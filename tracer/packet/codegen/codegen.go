@@ -32,11 +32,22 @@ type coder struct {
 	unread         bpfasm.Label // memory can't be read
 }
 
+// Options say what code works on.
+type Options struct {
+	// Top is the end of the stack that it may use.
+	Top int16
+	// Unread is where it goes if a packet is longer than what can be read, and the
+	// filter looks there.
+	Unread bpfasm.Label
+	// Direct says that the struct's members can be loaded.
+	Direct bool
+}
+
 // AppendCode appends code that finds the address of the struct in R0, and leaves there
-// whether the packet matches: 0 or 1. It jumps to unread where the packet is longer than
-// what can be read, and the filter looks there. It changes R0 to R5, and uses the stack
-// from top down to bottom.
-func AppendCode(m *packet.Matcher, to *bpfasm.Code, top int16, unread bpfasm.Label) (bottom int16, err error) {
+// whether the packet matches: 0 or 1. It changes R0 to R5, and uses the stack from the
+// top down to bottom.
+func AppendCode(m *packet.Matcher, to *bpfasm.Code, o Options) (bottom int16, err error) {
+	top := o.Top
 	c := &coder{Code: to, accept: to.Label(), reject: to.Label(), short: to.Label(), unread: to.Label()}
 	saved := []asm.Register{regA, regX, regLinear, regBase}
 	c.top = top - 8*int16(len(saved))
@@ -46,7 +57,7 @@ func AppendCode(m *packet.Matcher, to *bpfasm.Code, top int16, unread bpfasm.Lab
 	c.total = c.room(8)
 	c.slot = c.room(8)
 	starts := [2]bpfasm.Label{c.Label(), c.Label()}
-	c.find(m.Form, starts)
+	c.find(m.Form, o.Direct, starts)
 
 	bottom = c.top
 	for l, p := range m.Programs {
@@ -79,7 +90,7 @@ func AppendCode(m *packet.Matcher, to *bpfasm.Code, top int16, unread bpfasm.Lab
 	}
 	c.Place(c.unread) // by the struct, if by nothing else
 	restore()
-	c.Jump(unread)
+	c.Jump(o.Unread)
 	if c.Used(c.accept) {
 		c.Place(c.accept)
 		c.Add(asm.Mov.Imm(asm.R0, 1))
@@ -115,7 +126,34 @@ func (c *coder) read(to int16, size int) {
 
 // find reads the struct at R0, and goes on at the start of a program with regBase,
 // regLinear and total set.
-func (c *coder) find(f *packet.Form, starts [2]bpfasm.Label) {
+func (c *coder) find(f *packet.Form, isDirect bool, starts [2]bpfasm.Label) {
+	get := func(r asm.Register, name string) {
+		field := f.Fields[name]
+		c.Add(asm.LoadMem(r, regX, int16(field.Offset), sizeOf(field.Size)))
+	}
+	if isDirect {
+		c.Add(asm.Mov.Reg(regX, asm.R0))
+	} else {
+		get = c.members(f)
+	}
+	if f.Name == "sk_buff" {
+		c.findSkb(get, starts)
+		return
+	}
+	get(regBase, "data")
+	c.JumpIf(asm.JEq, regBase, 0, c.unread) // a load of what isn't there
+	if f.Name == "xdp_buff" {
+		get(regLinear, "data_end")
+		c.Add(asm.Sub.Reg(regLinear, regBase))
+	} else {
+		get(regLinear, "len")
+	}
+	c.Add(asm.StoreMem(asm.RFP, c.total, regLinear, asm.DWord))
+	c.Jump(starts[packet.Ethernet])
+}
+
+// members copies those of the struct at R0, and returns what loads one.
+func (c *coder) members(f *packet.Form) func(r asm.Register, name string) {
 	last := 0
 	c.first = 1 << 30
 	for _, field := range f.Fields {
@@ -128,29 +166,17 @@ func (c *coder) find(f *packet.Form, starts [2]bpfasm.Label) {
 		c.Add(asm.Add.Imm(asm.R3, int32(c.first)))
 	}
 	c.read(c.fields, last-c.first)
-	get := func(r asm.Register, name string) {
+	return func(r asm.Register, name string) {
 		field := f.Fields[name]
 		c.Add(asm.LoadMem(r, asm.RFP, c.fields+int16(field.Offset-c.first), sizeOf(field.Size)))
 	}
-	if f.Name == "sk_buff" {
-		c.findSkb(get, starts)
-		return
-	}
-	get(regBase, "data")
-	if f.Name == "xdp_buff" {
-		get(regLinear, "data_end")
-		c.Add(asm.Sub.Reg(regLinear, regBase))
-	} else {
-		get(regLinear, "len")
-	}
-	c.Add(asm.StoreMem(asm.RFP, c.total, regLinear, asm.DWord))
-	c.Jump(starts[packet.Ethernet])
 }
 
 // findSkb is skbStart, and what comes of it.
 func (c *coder) findSkb(get func(asm.Register, string), starts [2]bpfasm.Label) {
 	const mac, network, behind, data, sum = asm.R1, asm.R2, asm.R3, asm.R4, asm.R5
 	get(regBase, "head")
+	c.JumpIf(asm.JEq, regBase, 0, c.unread) // a load of what isn't there
 	get(data, "data")
 	c.Add(asm.Sub.Reg(data, regBase))
 	get(mac, "mac_header")
@@ -180,10 +206,10 @@ func (c *coder) findSkb(get func(asm.Register, string), starts [2]bpfasm.Label) 
 func (c *coder) begins(get func(asm.Register, string), data asm.Register) func(start bpfasm.Label) {
 	return func(start bpfasm.Label) {
 		c.Add(asm.Add.Reg(regBase, asm.R0), asm.Sub.Reg(data, asm.R0))
-		get(regX, "len")
+		get(asm.R0, "len")
 		get(regLinear, "data_len")
 		c.Add(
-			asm.Add.Reg(data, regX),
+			asm.Add.Reg(data, asm.R0),
 			asm.StoreMem(asm.RFP, c.total, data, asm.DWord),
 			asm.Sub.Reg(data, regLinear),
 			asm.Mov.Reg(regLinear, data),
