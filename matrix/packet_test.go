@@ -15,6 +15,7 @@ type datagram struct {
 	v6   bool
 	port int
 	text string
+	mark int
 }
 
 // sendUDP sends datagrams from one port to sockets that nobody reads.
@@ -52,6 +53,9 @@ func (d datagram) send() error {
 	}
 	defer unix.Close(sender)
 	if err := unix.Bind(sender, from); err != nil {
+		return err
+	}
+	if err := unix.SetsockoptInt(sender, unix.SOL_SOCKET, unix.SO_MARK, d.mark); err != nil {
 		return err
 	}
 	return unix.Sendto(sender, []byte(d.text), 0, to)
@@ -153,6 +157,46 @@ func TestGuestFilterPacket(t *testing.T) {
 	})
 }
 
+// TestGuestFilterDevice: calls by a packet's device, mark and network namespace.
+func TestGuestFilterDevice(t *testing.T) {
+	inGuest(t)
+	all := []datagram{{port: 5001, mark: 0x1272}, {port: 5002, mark: 0x1282}, {v6: true, port: 5003, mark: 0x72}}
+	sendUDP(t, all)() // neighbours are found
+	var own unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/net", &own); err != nil {
+		t.Fatal(err)
+	}
+	for args, want := range map[string][]string{
+		"--filter-ifname lo":                                        {"5001", "5002", "5003"},
+		"--filter-ifname l":                                         {},
+		"--filter-ifname lo0":                                       {},
+		"--filter-mark 0x1272":                                      {"5001"},
+		"--filter-mark 0x70/0xf0":                                   {"5001", "5003"},
+		"--filter-mark 4738/0xffff --filter-ifname lo":              {"5002"},
+		"--filter-netns /proc/self/ns/net":                          {"5001", "5002", "5003"},
+		fmt.Sprint("--filter-netns ", own.Ino):                      {"5001", "5002", "5003"},
+		fmt.Sprint("--filter-netns ", own.Ino+1):                    {},
+		"--filter-netns /proc/1/ns/net --filter-mark 0x1200/0xff00": {"5001", "5002"},
+	} {
+		o := traceDuring(t, sendUDP(t, all), append([]string{
+			"-k", "ip_output,loopback_xmit,ip_rcv,ip6_output,ipv6_rcv", "--filter-comm", workerName, "--filter-pkt", "udp",
+		}, strings.Fields(args)...)...)
+		got := map[string]int{}
+		for _, e := range o.Events {
+			got[e.Func]++
+		}
+		v6 := 0
+		if slices.Contains(want, "5003") {
+			v6 = 1
+		}
+		wanted := map[string]int{"ip_output": len(want) - v6, "ip_rcv": len(want) - v6, "loopback_xmit": len(want), "ip6_output": v6, "ipv6_rcv": v6}
+		maps.DeleteFunc(wanted, func(_ string, n int) bool { return n == 0 })
+		if !maps.Equal(got, wanted) || o.End.Lost > 0 {
+			t.Errorf("%s: %v, want %v; %+v", args, got, wanted, o.End)
+		}
+	}
+}
+
 // TestGuestFilterFragments: a packet whose bytes lie elsewhere than its headers is told
 // of where the filter looks there.
 func TestGuestFilterFragments(t *testing.T) {
@@ -174,10 +218,16 @@ func TestGuestFilterFragments(t *testing.T) {
 func TestGuestFilterPacketErrors(t *testing.T) {
 	inGuest(t)
 	for args, want := range map[string]string{
-		"-k vfs_read --filter-pkt icmp":       "filter calls of vfs_read: no parameter is a pointer to a struct sk_buff",
-		"-k ip_rcv --filter-pkt icmp_and":     "parse --filter-pkt: compile filter \"icmp_and\": ",
-		"-k ip_rcv --filter-pkt host":         "syntax error",
-		"-k ip_rcv --filter-pkt port%nowhere": "unknown port 'nowhere'",
+		"-k vfs_read --filter-pkt icmp":              "filter calls of vfs_read: no parameter is a pointer to a struct sk_buff",
+		"-k ip_rcv --filter-pkt icmp_and":            "parse --filter-pkt: compile filter \"icmp_and\": ",
+		"-k ip_rcv --filter-pkt host":                "syntax error",
+		"-k ip_rcv --filter-pkt port%nowhere":        "unknown port 'nowhere'",
+		"-k ip_rcv --filter-netns none":              "parse --filter-netns: find namespace \"/run/netns/none\": no such file",
+		"-k ip_rcv --filter-netns /proc/1/status":    "parse --filter-netns: \"/proc/1/status\" is no namespace",
+		"-k ip_rcv --filter-mark 1/0":                "parse --filter-mark: no mark has 0x1 under the mask 0x0",
+		"-k ip_rcv --filter-mark x":                  "parse --filter-mark: \"x\" is no number of 32 bits",
+		"-k ip_rcv --filter-ifname sixteen_bytes_xx": "parse --filter-ifname: \"sixteen_bytes_xx\" is longer than the 15 bytes",
+		"-k vfs_read --filter-ifname lo":             "filter calls of vfs_read: no parameter is a pointer",
 	} {
 		fields := strings.Fields(args)
 		fields[3] = strings.ReplaceAll(fields[3], "%", " ")

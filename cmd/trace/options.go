@@ -51,6 +51,9 @@ type options struct {
 	filterArgs  []string
 	filterRets  []string
 	filterPkt   string
+	filterDev   string
+	filterMark  string
+	filterNetNS string
 	least       time.Duration
 	duration    time.Duration
 	self        bool
@@ -122,6 +125,9 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 	f.StringArrayVar(&o.filterArgs, "filter-arg", nil, "only calls for which this C `EXPRESSION` over the parameters holds at the entry; repeatable: all must; with -g of the roots")
 	f.StringArrayVar(&o.filterRets, "filter-ret", nil, "only calls for which this C `EXPRESSION` over retval holds; repeatable: all must")
 	f.StringVar(&o.filterPkt, "filter-pkt", "", "only calls whose packet matches this pcap `FILTER` at the entry; with -g of the roots")
+	f.StringVar(&o.filterDev, "filter-ifname", "", "only calls whose packet is on the network device of this `NAME`")
+	f.StringVar(&o.filterMark, "filter-mark", "", "only calls whose packet has this mark: `VALUE[/MASK]`")
+	f.StringVar(&o.filterNetNS, "filter-netns", "", "only calls whose packet is in this network namespace: a `NAME` of ip-netns(8), a path such as /proc/PID/ns/net, or an inode")
 	f.DurationVar(&o.least, "duration-threshold", 0, "only calls that took so long, such as 100us")
 	f.BoolVar(&o.filterCmd, "filter-cmd", false, "only calls of COMMAND and of all that it starts")
 	f.BoolVar(&o.self, "self", false, "show calls of trace itself, too")

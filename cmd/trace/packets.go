@@ -13,22 +13,101 @@ import (
 	"sync"
 
 	"golang.org/x/net/bpf"
+	"golang.org/x/sys/unix"
 
 	"fgtrace/internal/pcapfilter"
 	"fgtrace/tracer/packet"
+	"fgtrace/tracer/plan"
 )
 
-// packetFilter compiles --filter-pkt; nil: it was not given. An expression that only
+// compilePackets begins to compile the filters for packets; the function that it
+// returns waits for them.
+func (o *options) compilePackets(ctx context.Context) func() (plan.Packets, error) {
+	wait := sync.OnceValues(func() (plan.Packets, error) { return o.packets(ctx) })
+	go wait()
+	return wait
+}
+
+func (o *options) packets(ctx context.Context) (p plan.Packets, err error) {
+	p.Device = o.filterDev
+	if len(p.Device) >= unix.IFNAMSIZ {
+		return p, fmt.Errorf("parse --filter-ifname: %q is longer than the %d bytes of a device's name", p.Device, unix.IFNAMSIZ-1)
+	}
+	if p.Mark, err = parseMark(o.filterMark); err != nil {
+		return p, fmt.Errorf("parse --filter-mark: %w", err)
+	}
+	if p.NetNS, err = parseNetNS(o.filterNetNS); err != nil {
+		return p, fmt.Errorf("parse --filter-netns: %w", err)
+	}
+	if p.Filter, err = compileFilter(ctx, o.filterPkt); err != nil {
+		return p, fmt.Errorf("parse --filter-pkt: %w", err)
+	}
+	return p, nil
+}
+
+// parseMark reads VALUE[/MASK]; nil: none was given.
+func parseMark(text string) (*plan.Mark, error) {
+	if text == "" {
+		return nil, nil
+	}
+	value, mask, has := strings.Cut(text, "/")
+	m := &plan.Mark{Mask: 1<<32 - 1}
+	for _, part := range []struct {
+		text string
+		to   *uint32
+	}{{value, &m.Value}, {mask, &m.Mask}} {
+		if part.to == &m.Mask && !has {
+			break
+		}
+		n, err := strconv.ParseUint(part.text, 0, 32)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no number of 32 bits", part.text)
+		}
+		*part.to = uint32(n)
+	}
+	if m.Value&^m.Mask != 0 {
+		return nil, fmt.Errorf("no mark has %#x under the mask %#x", m.Value, m.Mask)
+	}
+	return m, nil
+}
+
+// parseNetNS returns the inode of a network namespace: of an inode, a path, or a name.
+func parseNetNS(text string) (inode uint64, err error) {
+	if text == "" {
+		return 0, nil
+	}
+	if n, err := strconv.ParseUint(text, 10, 32); err == nil && n > 0 {
+		return n, nil
+	}
+	path := text
+	if !strings.Contains(text, "/") {
+		path = "/run/netns/" + text
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(path, &st); err != nil {
+		return 0, fmt.Errorf("find namespace %q: %w", path, err)
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(path, &fs); err != nil {
+		return 0, fmt.Errorf("find namespace %q: %w", path, err)
+	}
+	if int64(fs.Type) != unix.NSFS_MAGIC {
+		return 0, fmt.Errorf("%q is no namespace", path)
+	}
+	return st.Ino, nil
+}
+
+// compileFilter compiles a pcap filter; nil: none was given. An expression that only
 // makes sense with a link header matches nothing without one.
-func (o *options) packetFilter(ctx context.Context) (*packet.Filter, error) {
-	if o.filterPkt == "" {
+func compileFilter(ctx context.Context, text string) (*packet.Filter, error) {
+	if text == "" {
 		return nil, nil
 	}
 	const snaplen = 262144 // anything but 0: matches
-	f := &packet.Filter{Text: o.filterPkt}
+	f := &packet.Filter{Text: text}
 	var ethernetErr, rawErr error
 	compile := func(link int) ([]bpf.RawInstruction, error) {
-		return pcapfilter.Compile(ctx, o.filterPkt, pcapfilter.Options{LinkType: link, Snaplen: snaplen, Names: hostNames(ctx)})
+		return pcapfilter.Compile(ctx, text, pcapfilter.Options{LinkType: link, Snaplen: snaplen, Names: hostNames(ctx)})
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { f.Ethernet, ethernetErr = compile(pcapfilter.Ethernet) })
@@ -37,9 +116,9 @@ func (o *options) packetFilter(ctx context.Context) (*packet.Filter, error) {
 	var refused *pcapfilter.Error
 	switch {
 	case ethernetErr != nil:
-		return nil, fmt.Errorf("parse --filter-pkt: %w", ethernetErr)
+		return nil, ethernetErr
 	case rawErr != nil && !errors.As(rawErr, &refused):
-		return nil, fmt.Errorf("parse --filter-pkt: %w", rawErr)
+		return nil, rawErr
 	}
 	return f, nil
 }

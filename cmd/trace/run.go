@@ -29,6 +29,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	defer stop()
 
 	progress := newProgress(stderr)
+	packets := o.compilePackets(ctx) // beside what follows
 	kernel, err := tracer.Inspect()
 	if err != nil {
 		return err
@@ -39,11 +40,11 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		return err
 	}
 	progress.phase("plan")
-	packets, err := o.packetFilter(ctx)
-	if err != nil {
+	filters := plan.Filters{Args: o.filterArgs, Results: o.filterRets, Targets: o.targets}
+	if filters.Packets, err = packets(); err != nil {
 		return usageError{err}
 	}
-	if err := p.Filter(plan.Filters{Args: o.filterArgs, Results: o.filterRets, Packet: packets, Targets: o.targets}); err != nil {
+	if err := p.Filter(filters); err != nil {
 		return usageError{err}
 	}
 	progress.phase("filters")

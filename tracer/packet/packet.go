@@ -28,13 +28,10 @@ type Filter struct {
 // ErrNoPacket tells that a type is no pointer to a packet.
 var ErrNoPacket = errors.New("no packet")
 
-// Of returns the filter for packets that pointers of a type point to, or ErrNoPacket.
-func (f *Filter) Of(types *btfx.Types, pointer btfx.ID) (*Matcher, error) {
-	form, err := formOf(types, pointer)
-	if err != nil {
-		return nil, err
-	}
+// Of returns the filter for one form of packets.
+func (f *Filter) Of(form *Form) (*Matcher, error) {
 	m := &Matcher{text: f.Text, Form: form}
+	var err error
 	if m.Programs[Ethernet], err = newProgram(f.Ethernet); err != nil {
 		return nil, fmt.Errorf("read filter: %w", err)
 	}
@@ -83,7 +80,8 @@ var FormFields = map[string][]string{
 // hasRaw tells whether packets may begin with a network header.
 func (f *Form) hasRaw() bool { return f.Name == "sk_buff" }
 
-func formOf(types *btfx.Types, pointer btfx.ID) (*Form, error) {
+// FormOf returns how what a type points to has its packet, or ErrNoPacket.
+func FormOf(types *btfx.Types, pointer btfx.ID) (*Form, error) {
 	id, err := types.Underlying(pointer)
 	if err != nil || types.Kind(id) != btfx.KindPtr {
 		return nil, ErrNoPacket

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"fgtrace/btfx/expr"
-	"fgtrace/tracer/packet"
 	"fgtrace/tracer/spec"
 )
 
@@ -22,9 +21,9 @@ func (e *FilterError) Unwrap() error { return e.Err }
 
 // Filters are expressions that must all hold of a call.
 type Filters struct {
-	Args    []string       // over the parameters, at the entry
-	Results []string       // over retval, at the return
-	Packet  *packet.Filter // of the first parameter that has a packet; nil: none
+	Args    []string // over the parameters, at the entry
+	Results []string // over retval, at the return
+	Packets Packets  // at the entry, too
 	// Targets name functions, and may each have an expression over the parameters. Of
 	// several that name a function, one must hold.
 	Targets []spec.Target
@@ -69,7 +68,7 @@ func shortReason(err error) string {
 }
 
 func (t *Target) filter(f Filters, named []spec.Target) (err error) {
-	if len(f.Args)+len(f.Results) == 0 && f.Packet == nil && !slices.ContainsFunc(named, func(n spec.Target) bool { return n.Filter != "" }) {
+	if len(f.Args)+len(f.Results) == 0 && f.Packets.isEmpty() && !slices.ContainsFunc(named, func(n spec.Target) bool { return n.Filter != "" }) {
 		return nil
 	}
 	if t.Raw {
@@ -87,8 +86,8 @@ func (t *Target) filter(f Filters, named []spec.Target) (err error) {
 		return err
 	}
 	t.Condition = expr.And(t.Condition, own)
-	if f.Packet != nil {
-		matches, err := t.matches(f.Packet)
+	if !f.Packets.isEmpty() {
+		matches, err := f.Packets.condition(t, entry)
 		if err != nil {
 			return err
 		}
@@ -106,23 +105,6 @@ func (t *Target) filter(f Filters, named []spec.Target) (err error) {
 	}
 	t.ResultCondition, err = allOf(f.Results, exit)
 	return err
-}
-
-// reasonNoPacket tells why a packet filter does not apply.
-const reasonNoPacket = "no parameter is a pointer to a struct sk_buff, xdp_buff or xdp_frame"
-
-// matches returns whether the first packet among the parameters matches.
-func (t *Target) matches(f *packet.Filter) (*expr.Tree, error) {
-	for _, p := range t.Params {
-		m, err := f.Of(t.Types, p.Type)
-		switch {
-		case err == nil:
-			return expr.Matches(m, expr.Param{Name: p.Name, Type: p.Type, Word: p.Word}), nil
-		case !errors.Is(err, packet.ErrNoPacket):
-			return nil, err
-		}
-	}
-	return nil, errors.New(reasonNoPacket)
 }
 
 // allOf returns whether all of some expressions hold; nil: there are none.
