@@ -1,6 +1,7 @@
 package matrix
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -8,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 )
 
@@ -168,4 +170,60 @@ func TestGuestBackendLoss(t *testing.T) {
 			})
 		}
 	})
+}
+
+// TestGuestNoReturns: a call that nobody wants is not under the kernel's hook for
+// returns: it may wait for long, and there is less to do.
+func TestGuestNoReturns(t *testing.T) {
+	inGuest(t)
+	if !backends()["kprobe.session"] {
+		t.Skip("this kernel has no kprobe.session")
+	}
+	if err := os.WriteFile("/proc/sys/kernel/bpf_stats_enabled", []byte("1"), 0); err != nil {
+		t.Fatal(err)
+	}
+	defer os.WriteFile("/proc/sys/kernel/bpf_stats_enabled", []byte("0"), 0)
+	const calls = 2000
+	for filter, want := range map[string]uint64{"count == 7": 2 * calls, "count == 8": calls} {
+		r := startTrace(t, "-k", "vfs_read", "--backend", "kprobe.session", "--filter-comm", workerName, "--filter-arg", filter)
+		r.ready()
+		before := programRuns(t, "on_probe")
+		readZero(t, calls, []int{7})()
+		ran := programRuns(t, "on_probe") - before
+		r.stop()
+		if ran < want || ran > want+calls/2 {
+			t.Errorf("%s: the program ran %d times for %d calls, want %d", filter, ran, calls, want)
+		}
+	}
+}
+
+// programRuns returns how often programs of a name have run since they were loaded.
+func programRuns(t *testing.T, name string) (runs uint64) {
+	t.Helper()
+	for id := ebpf.ProgramID(0); ; {
+		next, err := ebpf.ProgramGetNextID(id)
+		if errors.Is(err, os.ErrNotExist) {
+			return runs
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		id = next
+		prog, err := ebpf.NewProgramFromID(id)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		info, err := prog.Info()
+		if err == nil && info.Name == name {
+			stats, statsErr := prog.Stats()
+			if statsErr != nil {
+				t.Fatal(statsErr)
+			}
+			runs += stats.RunCount
+		}
+		prog.Close()
+	}
 }

@@ -457,7 +457,8 @@ INLINE void forget(const struct site *site)
 	}
 }
 
-INLINE void entered(struct site *site)
+/* Returns whether the call's return is wanted. */
+INLINE bool entered(struct site *site)
 {
 	u64 pid_tgid;
 	struct record *r;
@@ -471,16 +472,16 @@ INLINE void entered(struct site *site)
 			forget(site);
 		if (CONFIG_AGAIN(CONFIG_FILTER) == 2)
 			was_alone(site);
-		return;
+		return false;
 	}
 	if (CONFIG(CONFIG_SLOTS) && keep(site, pid_tgid))
-		return;
+		return true;
 	if (CONFIG(CONFIG_FILTER) == 2)
 		goes_alone(site);
 	r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_RECORD_SIZE), 0);
 	if (UNLIKELY(!r)) {
 		lose_entry(site);
-		return;
+		return true;
 	}
 	entry_lost(site); /* what an older call at this frame left behind */
 	identify(r, site, pid_tgid, KIND_ENTRY);
@@ -493,6 +494,7 @@ INLINE void entered(struct site *site)
 		r->frames = read_stack((u8 *)r + CONFIG(CONFIG_STACK_AT), site->ctx);
 	r->time = bpf_ktime_get_ns();
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
+	return true;
 }
 
 /* Whether a call is to be shown, as of its result. */
@@ -713,7 +715,11 @@ int on_session(void *ctx)
  * pointer at the entry. A function that ends by jumping to another one shares it
  * with that, so the target is part of it: up to 2^16 of them differ. The return
  * gets it from the entry, as arm64 has no stack pointer there; in a graph it gets
- * the node's ID. An entry that returns 1 has no return.
+ * the node's ID.
+ *
+ * An entry that returns 1 has no return. One that is not wanted has none, and none has
+ * while others are attached and detached: what waits in a function then would be left to
+ * the kernel's hook for returns, long after we have gone.
  */
 SEC("kprobe.session")
 int on_probe(void *ctx)
@@ -721,11 +727,8 @@ int on_probe(void *ctx)
 	struct site site = {.access = PROBE, .ctx = ctx};
 	bool is_return = CONFIG(CONFIG_SESSION) && session_is_return(ctx) & 1;
 
-	if (!control.gate) {
-		if (CONFIG(CONFIG_SESSION) && !is_return)
-			*session_cookie(ctx) = 0;
-		return 0;
-	}
+	if (!control.gate)
+		return 1;
 	if (CONFIG_AGAIN(CONFIG_GRAPH)) {
 		u64 id;
 
@@ -755,8 +758,7 @@ int on_probe(void *ctx)
 	site.frame = site.stack ^ (u64)site.target << 48;
 	if (CONFIG(CONFIG_SESSION))
 		*session_cookie(ctx) = site.frame;
-	entered(&site);
-	return 0;
+	return !entered(&site);
 }
 
 /* A probe of one function's entry, on kernels without probes of many. */
