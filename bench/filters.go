@@ -7,15 +7,12 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"golang.org/x/sys/unix"
 )
 
 // packetFunction gets each packet that send sends.
-const packetFunction = "ip_rcv"
-
-// manyPackets is manyCalls where each is a packet, on its way through all of the
-// kernel's network.
-const manyPackets = 60_000
+const packetFunction = "skb_ensure_writable"
 
 // askedOfFilter is how many instructions a call that a filter rejects may cost above
 // empty programs.
@@ -29,19 +26,18 @@ func filters(w io.Writer) error {
 	fmt.Fprintf(w, "instructions a rejected call, above empty fentry and fexit programs; asked: at most %d:\n", askedOfFilter)
 	for _, of := range []struct {
 		function string
-		many     int
 		call     func(n int) error
 		load     string
 		filters  [][]string
 	}{
-		{function, manyCalls, callFunction, guestLoad, [][]string{{"--filter-arg", never}}},
-		{packetFunction, manyPackets, send, guestSends, [][]string{
+		{function, callFunction, guestLoad, [][]string{{"--filter-arg", never}}},
+		{packetFunction, send, guestSends, [][]string{
 			{"--filter-pkt", "icmp and host 127.0.0.1"}, {"--filter-pkt", "udp and host 127.0.0.2"}, {"--filter-pkt", "udp port 80"},
 		}},
 	} {
 		var empty int64
 		err := withEmpty(of.function, []ebpf.AttachType{ebpf.AttachTraceFEntry, ebpf.AttachTraceFExit}, func() (err error) {
-			empty, err = perCall(of.many, of.call)
+			empty, err = perCall(manyCalls, of.call)
 			return err
 		})
 		if err != nil {
@@ -50,7 +46,7 @@ func filters(w io.Writer) error {
 		for _, filter := range of.filters {
 			for _, backend := range [][]string{nil, {"--backend", "kprobe.session"}, {"--backend", "fsession.multi"}} {
 				args := append(append([]string{"-k", of.function}, filter...), backend...)
-				cost, err := perCall(of.many, func(n int) error {
+				cost, err := perCall(manyCalls, func(n int) error {
 					missing, err := runTrace(args, of.load, strconv.Itoa(n))
 					if err == nil && missing != "" {
 						err = fmt.Errorf("%s", missing)
@@ -69,25 +65,24 @@ func filters(w io.Writer) error {
 	return nil
 }
 
-// send sends datagrams to a socket that is full, and drops them.
+// send has the kernel run a program over a packet that it makes, a datagram from
+// 127.0.0.1 to itself. The program calls packetFunction, and there is nothing else to do.
 func send(n int) error {
-	to := &unix.SockaddrInet4{Port: 5001, Addr: [4]byte{127, 0, 0, 1}}
-	var fds [2]int
-	for i := range fds {
-		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-		if err != nil {
-			return fmt.Errorf("make socket: %w", err)
-		}
-		defer unix.Close(fd)
-		fds[i] = fd
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{
+		asm.Mov.Imm(asm.R2, 0),
+		asm.FnSkbPullData.Call(),
+		asm.Mov.Imm(asm.R0, 0),
+		asm.Return(),
+	}})
+	if err != nil {
+		return fmt.Errorf("load sender: %w", err)
 	}
-	if err := unix.Bind(fds[0], to); err != nil {
-		return fmt.Errorf("bind socket: %w", err)
-	}
-	for range n {
-		if err := unix.Sendto(fds[1], []byte("eightbyt"), 0, to); err != nil {
-			return fmt.Errorf("send: %w", err)
-		}
+	defer prog.Close()
+	frame := append(make([]byte, 12), 8, 0,
+		0x45, 0, 0, 36, 0, 1, 0, 0, 64, unix.IPPROTO_UDP, 0, 0, 127, 0, 0, 1, 127, 0, 0, 1,
+		0x13, 0x88, 0x13, 0x89, 0, 16, 0, 0, 'e', 'i', 'g', 'h', 't', 'b', 'y', 't')
+	if _, err := prog.Run(&ebpf.RunOptions{Data: frame, Repeat: uint32(n)}); err != nil {
+		return fmt.Errorf("send: %w", err)
 	}
 	return nil
 }
