@@ -560,21 +560,25 @@ INLINE bool returned(const struct site *site, struct slot *s, u64 now, u64 pid_t
 
 INLINE void left(struct site *site)
 {
-	u64 now = bpf_ktime_get_ns();
-	u64 pid_tgid;
+	u64 now, pid_tgid;
 	struct slot *s = slot_of(site);
 	struct result *result;
 	struct record *r;
 	u64 retval;
 	bool is_wanted;
 
+	/* With a filter most exits are of calls that nobody wants, and there is no more to do. */
+	if (CONFIG(CONFIG_FILTER) && !control.alone &&
+	    !(CONFIG(CONFIG_SLOTS) && site->frame && s->frame == site->frame))
+		return;
+	now = bpf_ktime_get_ns();
 	if (CONFIG(CONFIG_TASK))
 		site->task = bpf_get_current_task_btf();
 	pid_tgid = get_pid_tgid(site);
 	/* No frame: there was no entry, and a slot without one is free. */
-	if (CONFIG(CONFIG_SLOTS) && site->frame && s->frame == site->frame && returned(site, s, now, pid_tgid))
+	if (CONFIG_AGAIN(CONFIG_SLOTS) && site->frame && s->frame == site->frame && returned(site, s, now, pid_tgid))
 		return;
-	if (CONFIG(CONFIG_FILTER) ? !was_alone(site) : !wanted(site, pid_tgid))
+	if (CONFIG_AGAIN(CONFIG_FILTER) ? !was_alone(site) : !wanted(site, pid_tgid))
 		return;
 	retval = read_retval(site);
 	is_wanted = result_wanted(retval);
