@@ -17,6 +17,7 @@ import (
 	"fgtrace/btfx/expr"
 	"fgtrace/btfx/expr/codegen"
 	"fgtrace/internal/bpfvm"
+	"fgtrace/internal/btftest"
 	"fgtrace/internal/golden"
 )
 
@@ -435,25 +436,14 @@ func TestSeveral(t *testing.T) {
 	enum := func(name string, values ...btf.EnumValue) *btf.Enum {
 		return &btf.Enum{Name: name, Size: 4, Values: values}
 	}
-	b, err := btf.NewBuilder([]btf.Type{
+	types := btftest.Types(t,
 		structs("differs", "a", "b"), structs("alike", "a"), structs("differs", "b", "a"), structs("alike", "a"),
 		&btf.Typedef{Name: "differs_t", Type: structs("x", "a")}, &btf.Typedef{Name: "differs_t", Type: number},
 		&btf.Typedef{Name: "alike_t", Type: number}, &btf.Typedef{Name: "alike_t", Type: number},
 		&btf.Fwd{Name: "alike"},
 		enum("one", btf.EnumValue{Name: "SAME", Value: 3}, btf.EnumValue{Name: "LIMIT", Value: 1}),
 		enum("two", btf.EnumValue{Name: "SAME", Value: 3}, btf.EnumValue{Name: "LIMIT", Value: 2}),
-	}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := b.Marshal(nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	types, err := btfx.Parse(raw, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	)
 	for text, want := range map[string]string{
 		"sizeof(struct differs)":       "at offset 7: 2 types are called struct differs, and differ: nothing tells which is meant",
 		"((struct differs *)0)->b":     "at offset 2: 2 types are called struct differs",

@@ -70,6 +70,19 @@ func (c *Code) Set(r asm.Register, v uint64) {
 	c.Add(asm.LoadImm(r, int64(v), asm.DWord))
 }
 
+// SizeOf returns the size of a load or store of 1, 2, 4 or 8 bytes.
+func SizeOf(bytes int) asm.Size {
+	switch bytes {
+	case 1:
+		return asm.Byte
+	case 2:
+		return asm.Half
+	case 4:
+		return asm.Word
+	}
+	return asm.DWord
+}
+
 // Instructions resolves the jumps. All labels that are jumped to have been placed.
 func (c *Code) Instructions() (asm.Instructions, error) {
 	offsets := make([]int, len(c.insns)+1) // in what the kernel counts

@@ -236,18 +236,6 @@ func (e *emitter) read(fn asm.BuiltinFunc, disp int64, to int16, size int32) {
 	)
 }
 
-func sizeOf(bytes int) asm.Size {
-	switch bytes {
-	case 1:
-		return asm.Byte
-	case 2:
-		return asm.Half
-	case 4:
-		return asm.Word
-	}
-	return asm.DWord
-}
-
 // isDirect tells whether a chain of members can be read by loads.
 func (e *emitter) isDirect(t *expr.Tree) bool {
 	switch {
@@ -266,7 +254,7 @@ func (e *emitter) direct(t *expr.Tree) {
 		return
 	}
 	e.direct(t.X)
-	e.Add(asm.LoadMem(asm.R0, asm.R0, int16(t.Disp), sizeOf(t.Type.Size)))
+	e.Add(asm.LoadMem(asm.R0, asm.R0, int16(t.Disp), bpfasm.SizeOf(t.Type.Size)))
 }
 
 // loadField leaves a member in R0. A load of what isn't there gives 0, so that a 0 is
@@ -281,7 +269,7 @@ func (e *emitter) loadField(t *expr.Tree) error {
 	at := e.push(8)
 	e.read(asm.FnProbeReadKernel, t.Disp, at, int32(t.Type.Size))
 	e.JumpIf(asm.JNE, asm.R0, 0, e.fault)
-	e.Add(asm.LoadMem(asm.R0, asm.RFP, at, sizeOf(t.Type.Size)))
+	e.Add(asm.LoadMem(asm.R0, asm.RFP, at, bpfasm.SizeOf(t.Type.Size)))
 	e.pop(8)
 	e.Place(known)
 	if t.Type.Signed || t.Type.Kind == expr.Bool {
@@ -294,7 +282,7 @@ func (e *emitter) load(t *expr.Tree) {
 	at := e.push(8)
 	e.read(asm.FnProbeReadKernel, t.Disp, at, int32(t.Type.Size))
 	e.JumpIf(asm.JNE, asm.R0, 0, e.fault)
-	e.Add(asm.LoadMem(asm.R0, asm.RFP, at, sizeOf(t.Type.Size)))
+	e.Add(asm.LoadMem(asm.R0, asm.RFP, at, bpfasm.SizeOf(t.Type.Size)))
 	e.pop(8)
 	if t.Shift > 0 {
 		e.Add(asm.RSh.Imm(asm.R0, int32(t.Shift)))
@@ -373,7 +361,7 @@ func (e *emitter) same(t *expr.Tree) {
 		for j := range n {
 			want |= uint64(text[i+j]) << (8 * j)
 		}
-		e.Add(asm.LoadMem(asm.R0, asm.RFP, at+int16(i), sizeOf(n)))
+		e.Add(asm.LoadMem(asm.R0, asm.RFP, at+int16(i), bpfasm.SizeOf(n)))
 		if n < 8 && want < 1<<31 {
 			e.JumpIf(asm.JNE, asm.R0, int32(want), differ)
 		} else {

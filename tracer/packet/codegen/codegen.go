@@ -129,7 +129,7 @@ func (c *coder) read(to int16, size int) {
 func (c *coder) find(f *packet.Form, isDirect bool, starts [2]bpfasm.Label) {
 	get := func(r asm.Register, name string) {
 		field := f.Fields[name]
-		c.Add(asm.LoadMem(r, regX, int16(field.Offset), sizeOf(field.Size)))
+		c.Add(asm.LoadMem(r, regX, int16(field.Offset), bpfasm.SizeOf(field.Size)))
 	}
 	if isDirect {
 		c.Add(asm.Mov.Reg(regX, asm.R0))
@@ -168,7 +168,7 @@ func (c *coder) members(f *packet.Form) func(r asm.Register, name string) {
 	c.read(c.fields, last-c.first)
 	return func(r asm.Register, name string) {
 		field := f.Fields[name]
-		c.Add(asm.LoadMem(r, asm.RFP, c.fields+int16(field.Offset-c.first), sizeOf(field.Size)))
+		c.Add(asm.LoadMem(r, asm.RFP, c.fields+int16(field.Offset-c.first), bpfasm.SizeOf(field.Size)))
 	}
 }
 
@@ -216,18 +216,6 @@ func (c *coder) begins(get func(asm.Register, string), data asm.Register) func(s
 		)
 		c.Jump(start)
 	}
-}
-
-func sizeOf(bytes int) asm.Size {
-	switch bytes {
-	case 1:
-		return asm.Byte
-	case 2:
-		return asm.Half
-	case 4:
-		return asm.Word
-	}
-	return asm.DWord
 }
 
 // program writes the code of a program.
@@ -372,10 +360,10 @@ func (r *runner) fixed(to asm.Register, l load) {
 	for int(at)%unit != 0 {
 		unit /= 2
 	}
-	r.Add(asm.LoadMem(to, asm.RFP, at, sizeOf(unit)))
+	r.Add(asm.LoadMem(to, asm.RFP, at, bpfasm.SizeOf(unit)))
 	for n := unit; n < l.size; n += unit {
 		r.Add(
-			asm.LoadMem(asm.R1, asm.RFP, at+int16(n), sizeOf(unit)),
+			asm.LoadMem(asm.R1, asm.RFP, at+int16(n), bpfasm.SizeOf(unit)),
 			asm.LSh.Imm(asm.R1, int32(8*n)),
 			asm.Or.Reg(to, asm.R1),
 		)
@@ -389,14 +377,14 @@ func (r *runner) far(to asm.Register, size int) {
 	r.JumpIfReg(asm.JSGT, asm.R1, regLinear, r.short)
 	r.Add(asm.Add.Reg(asm.R3, regBase))
 	r.read(r.slot, size)
-	r.Add(asm.LoadMem(to, asm.RFP, r.slot, sizeOf(size)))
+	r.Add(asm.LoadMem(to, asm.RFP, r.slot, bpfasm.SizeOf(size)))
 	r.swap(to, size)
 }
 
 // swap turns bytes in the network's order into a number.
 func (r *runner) swap(reg asm.Register, size int) {
 	if size > 1 {
-		r.Add(asm.HostTo(asm.BE, reg, sizeOf(size)))
+		r.Add(asm.HostTo(asm.BE, reg, bpfasm.SizeOf(size)))
 	}
 }
 

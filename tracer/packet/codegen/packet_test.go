@@ -42,28 +42,18 @@ func kernelTypes(t testing.TB) map[string]*packet.Form {
 		}},
 		{Name: "sock", Size: 8},
 	}
-	b, err := btf.NewBuilder(nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pointers := map[string]btfx.ID{}
+	var all []btf.Type
 	for _, s := range structs {
-		id, err := b.Add(&btf.Const{Type: &btf.Pointer{Target: &btf.Const{Type: s}}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		pointers[s.Name] = btfx.ID(id)
+		all = append(all, &btf.Typedef{Name: s.Name + "_p", Type: &btf.Const{Type: &btf.Pointer{Target: &btf.Const{Type: s}}}})
 	}
-	raw, err := b.Marshal(nil, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	types, err := btfx.Parse(raw, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	types := btftest.Types(t, all...)
 	forms := map[string]*packet.Form{}
-	for name, pointer := range pointers {
+	for _, s := range structs {
+		name := s.Name
+		pointer, ok := types.FindType(btfx.KindTypedef, name+"_p")
+		if !ok {
+			t.Fatalf("no pointer to %s", name)
+		}
 		form, err := packet.FormOf(types, pointer)
 		switch {
 		case errors.Is(err, packet.ErrNoPacket) && name == "sock":
