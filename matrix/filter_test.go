@@ -127,6 +127,39 @@ func TestGuestFilterArg(t *testing.T) {
 	}
 }
 
+// TestGuestFilterVariables: conditions over global and per-CPU variables.
+func TestGuestFilterVariables(t *testing.T) {
+	inGuest(t)
+	var own unix.Stat_t
+	if err := unix.Stat("/proc/self/ns/net", &own); err != nil {
+		t.Fatal(err)
+	}
+	const calls = 4
+	for filter, want := range map[string]int{
+		fmt.Sprint("jiffies && init_net.ns.inum == ", own.Ino):          calls,
+		fmt.Sprint("jiffies && init_net.ns.inum == ", own.Ino+1):        0,
+		`init_task.pid == 0 && init_task.comm == "swapper/0"`:           calls,
+		"(long)&init_net < 0 && *(unsigned *)&nr_threads > 1":           calls,
+		"((struct rq *)&runqueues)->cpu == 0":                           calls, // the guest has one
+		`((struct rq *)&runqueues)->curr->comm == "` + workerName + `"`: calls,
+		`((struct rq *)&runqueues)->curr->comm == "nobody"`:             0,
+	} {
+		o := traceDuring(t, readZero(t, calls, []int{5}), "-k", "vfs_read", "--filter-comm", workerName, "--filter-arg", filter)
+		if len(o.Events) != want || o.End.Lost > 0 {
+			t.Errorf("%s: %d calls, want %d; %+v", filter, len(o.Events), want, o.End)
+		}
+	}
+	for filter, want := range map[string]string{
+		"nr_threads > 1":    "at offset 0: BTF does not have the type of nr_threads: write *(TYPE *)&nr_threads",
+		"vfs_write == 1":    "at offset 0: there is no vfs_write here",
+		"init_nett.ns.inum": "at offset 0: there is no init_nett here",
+	} {
+		if res := run(t, "-k", "vfs_read", "--filter-arg", filter, "--", "true"); res.Status != 2 || !strings.Contains(res.Stderr, want) {
+			t.Errorf("%s: status %d: %q, want %q", filter, res.Status, res.Stderr, want)
+		}
+	}
+}
+
 // TestGuestFilterStack: conditions over arguments that are passed on the stack, and
 // over a string of a user's.
 func TestGuestFilterStack(t *testing.T) {

@@ -16,7 +16,7 @@ type Scope struct {
 	// none yet, as at the entry.
 	Retval *btfx.ID
 	// Variable finds a global variable; nil: there are none.
-	Variable func(name string) (Variable, bool)
+	Variable func(name string) (v Variable, ok bool, err error)
 }
 
 // Param is a parameter. Its value begins with one of the function's argument
@@ -27,12 +27,13 @@ type Param struct {
 	Word int
 }
 
-// Variable is a global variable, or with PerCPU that of the first CPU's area, to which
-// the offset of a CPU is added.
+// Variable is a global variable.
 type Variable struct {
-	Type   btfx.ID
-	Addr   uint64
-	PerCPU bool
+	Type btfx.ID // 0: not known
+	Addr uint64
+	// PerCPU is the address of the offsets, one of 8 bytes a CPU, that are added to Addr;
+	// 0: there is one variable for all.
+	PerCPU uint64
 }
 
 // maxNodes is how many operations an expression has at most: the verifier looks at
@@ -95,6 +96,8 @@ type place struct {
 	bit   int    // of a bitfield: its first bit, from disp on
 	field bool   // a member of the struct that addr points to by its own type
 	named string // for messages
+
+	untyped bool // a variable of which BTF has no type
 }
 
 // count bounds the size of the tree.
@@ -172,6 +175,9 @@ func (c *checker) read(n Node, p place) (*Tree, error) {
 	case Func:
 		return c.address(n, p, p.typ)
 	case Void:
+		if p.untyped {
+			return nil, c.errorf(n.Pos(), "BTF does not have the type of %[1]s: write *(TYPE *)&%[1]s", p.named)
+		}
 		return nil, c.errorf(n.Pos(), "void has no value")
 	case Struct:
 		return nil, c.errorf(n.Pos(), "a %s is no number: its members are", c.spell(p.typ))
@@ -299,13 +305,17 @@ func (c *checker) named(n *Name) (place, error) {
 		return place{typ: t, word: p.Word, named: n.Name}, c.at(n, err)
 	}
 	if c.scope.Variable != nil {
-		if v, ok := c.scope.Variable(n.Name); ok {
+		v, ok, err := c.scope.Variable(n.Name)
+		if err != nil {
+			return place{}, c.at(n, err)
+		}
+		if ok {
 			t, err := c.typeOf(v.Type)
 			addr := constant(v.Addr, ulongType)
-			if v.PerCPU {
-				addr = &Tree{Op: CPU, Type: ulongType, X: addr}
+			if v.PerCPU != 0 {
+				addr = &Tree{Op: CPU, Type: ulongType, X: addr, Value: v.PerCPU}
 			}
-			return place{typ: t, addr: addr, named: n.Name}, c.at(n, err)
+			return place{typ: t, addr: addr, named: n.Name, untyped: v.Type == 0}, c.at(n, err)
 		}
 	}
 	switch {
@@ -383,6 +393,9 @@ func (c *checker) member(n *Member) (place, error) {
 		if p.typ.Kind == Pointer {
 			return p, c.errorf(n.At, "a pointer has no members: write -> in place of .")
 		}
+	}
+	if p.untyped {
+		return p, c.errorf(n.At, "BTF does not have the type of %[1]s: write ((struct TYPE *)&%[1]s)->%[2]s", p.named, n.Name)
 	}
 	if p.typ.Kind != Struct || p.typ.ID == 0 {
 		return p, c.errorf(n.At, "a %s has no members", c.spell(p.typ))

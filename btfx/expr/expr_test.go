@@ -143,7 +143,7 @@ func (f *fixture) run(t testing.TB, tree *expr.Tree) bool {
 func (f *fixture) runIn(t testing.TB, tree *expr.Tree, frame codegen.Frame) bool {
 	t.Helper()
 	const args, retval = -144, -152
-	frame.Args, frame.Retval, frame.Top, frame.PerCPUOffsets = args, retval, retval, perCPUOffsets
+	frame.Args, frame.Retval, frame.Top = args, retval, retval
 	code, err := codegen.Compile(tree, frame)
 	if err != nil {
 		t.Fatal(err)
@@ -235,12 +235,13 @@ func TestBeyondC(t *testing.T) {
 	}
 	f.scope.Retval, f.world.Retval = &long, ^uint64(11)
 	device, _ := f.scope.Types.FindType(btfx.KindStruct, "device")
-	f.scope.Variable = func(name string) (expr.Variable, bool) {
+	f.scope.Variable = func(name string) (expr.Variable, bool, error) {
 		v, ok := map[string]expr.Variable{
 			"global":   {Type: device, Addr: memoryAddr + 0x400},
-			"each_cpu": {Type: device, Addr: perCPUBase, PerCPU: true},
+			"untyped":  {Addr: memoryAddr + 0x400},
+			"each_cpu": {Type: device, Addr: perCPUBase, PerCPU: perCPUOffsets},
 		}[name]
-		return v, ok
+		return v, ok, nil
 	}
 	f.world.PerCPU = perCPU
 	for _, test := range []struct {
@@ -254,6 +255,7 @@ func TestBeyondC(t *testing.T) {
 		{"1 << 32", 1}, {"1 << 33", 2}, {"1ul << 64", 1}, {"1 << -1", -0x80000000}, {"n >> 32", -5}, {"u << p->b", 4000000000 << 8 & 0xffffffff},
 		{"0x7fffffff + 1", -0x80000000}, {"p->i - 2000000000 < 0", 0},
 		{"retval", -12}, {"retval < 0", 1}, {"retval == -12", 1}, {"(u8)retval", 0xf4},
+		{"((struct device *)&untyped)->ifindex", 2}, {"*(int *)&untyped", 2}, {"&untyped == &global", 1},
 		{"global.ifindex", 2}, {"global.next->ifindex", -7}, {"&global == p->dev", 1}, {"each_cpu.ifindex", 2}, {"each_cpu.name[1]", 't'},
 		{"true + true", 2}, {"false", 0}, {"*(u8 *)(u - 4000000000 + 0x10000800u + -4 + 4)", 'a'},
 		{`p->dev->name == "eth0"`, 1}, {`p->dev->name != "eth0"`, 0}, {`"eth0" == p->dev->name`, 1}, {`p->dev->name == "eth"`, 0},
@@ -294,6 +296,15 @@ func TestFaults(t *testing.T) {
 // TestErrors: what is wrong, and where.
 func TestErrors(t *testing.T) {
 	f := newFixture(t)
+	f.scope.Variable = func(name string) (expr.Variable, bool, error) {
+		switch name {
+		case "untyped":
+			return expr.Variable{Addr: memoryAddr}, true, nil
+		case "hidden":
+			return expr.Variable{}, false, errors.New("it is hidden")
+		}
+		return expr.Variable{}, false, nil
+	}
 	for _, test := range []struct {
 		text string
 		pos  int
@@ -312,6 +323,9 @@ func TestErrors(t *testing.T) {
 		{"skb->len", 0, "there is no skb here; parameters are p, again, n, "},
 		{"agan->len", 0, "there is no agan here: again?; parameters are"},
 		{"retval < 0", 0, "there is no result"},
+		{"n + untyped", 4, "BTF does not have the type of untyped: write *(TYPE *)&untyped"},
+		{"untyped.x", 8, "BTF does not have the type of untyped: write ((struct TYPE *)&untyped)->x"},
+		{"n + hidden", 4, "it is hidden"},
 		{"LOSTT", 0, "there is no LOSTT here"},
 		{"n +", 3, "the end where a value is expected"},
 		{"n + * 2", 4, "a int points to nothing"},

@@ -15,7 +15,7 @@ type Tree struct {
 	Y    *Tree
 	Z    *Tree // of Choose
 
-	Value uint64 // of Const
+	Value uint64 // of Const; of CPU: the address of what is added, by CPU
 	Word  int    // of Arg: which argument word
 	Disp  int64  // of Load and Same: bytes from X
 	Shift int    // of Load: the bits below a bitfield of Type.Bits
@@ -132,6 +132,8 @@ func (t *Tree) String() string {
 	s := t.Op.String()
 	switch t.Op {
 	case Const:
+		s += fmt.Sprintf(" %#x", t.Value)
+	case CPU:
 		s += fmt.Sprintf(" %#x", t.Value)
 	case Arg:
 		s += fmt.Sprintf(" %d", t.Word)

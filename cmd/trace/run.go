@@ -40,7 +40,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		return err
 	}
 	progress.phase("plan")
-	filters := plan.Filters{Args: o.filterArgs, Results: o.filterRets, Targets: o.targets}
+	filters := plan.Filters{Args: o.filterArgs, Results: o.filterRets, Targets: o.targets, Variable: tracer.NewVariables(kernel).Find}
 	if filters.Packets, err = packets(); err != nil {
 		return usageError{err}
 	}

@@ -32,8 +32,6 @@ type Condition struct {
 	// Direct says that the members of structs that arguments point to can be loaded:
 	// where a kernel's verifier refuses that, they are read as any memory.
 	Direct bool
-	// PerCPUOffsets is the address of the kernel's __per_cpu_offset.
-	PerCPUOffsets uint64
 }
 
 // splice puts the code of conditions in place of the loads that stand for them.
@@ -140,7 +138,7 @@ func (c *Condition) compile(top int16) (asm.Instructions, error) {
 	}
 	pointers := c.Regs == nil && !c.Copy
 	code, err := codegen.Compile(c.Tree, codegen.Frame{
-		Args: args, Retval: retval, Top: args, Pointers: pointers, Direct: pointers && c.Direct, PerCPUOffsets: c.PerCPUOffsets,
+		Args: args, Retval: retval, Top: args, Pointers: pointers, Direct: pointers && c.Direct,
 		Match: func(m expr.Matcher, to *bpfasm.Code, top int16, unread bpfasm.Label) (bottom int16, err error) {
 			filter, ok := m.(*packet.Matcher)
 			if !ok {

@@ -24,6 +24,8 @@ type Filters struct {
 	Args    []string // over the parameters, at the entry
 	Results []string // over retval, at the return
 	Packets Packets  // at the entry, too
+	// Variable finds a global variable; nil: there are none.
+	Variable func(name string) (expr.Variable, bool, error)
 	// Targets name functions, and may each have an expression over the parameters. Of
 	// several that name a function, one must hold.
 	Targets []spec.Target
@@ -74,7 +76,7 @@ func (t *Target) filter(f Filters, named []spec.Target) (err error) {
 	if t.Raw {
 		return errors.New(ReasonNoPrototype)
 	}
-	entry := expr.Scope{Types: t.Types}
+	entry := expr.Scope{Types: t.Types, Variable: f.Variable}
 	for _, p := range t.Params {
 		entry.Params = append(entry.Params, expr.Param{Name: p.Name, Type: p.Type, Word: p.Word})
 	}
@@ -95,7 +97,7 @@ func (t *Target) filter(f Filters, named []spec.Target) (err error) {
 	}
 
 	// What parameters point to may have gone by then.
-	exit := expr.Scope{Types: t.Types}
+	exit := expr.Scope{Types: t.Types, Variable: f.Variable}
 	if t.Ret != nil {
 		proto, err := t.Types.Proto(t.ID)
 		if err != nil {

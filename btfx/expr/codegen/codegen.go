@@ -25,8 +25,6 @@ type Frame struct {
 	Retval int16
 	// Top is the end of the memory that the code may use, downwards.
 	Top int16
-	// PerCPUOffsets is the address of the kernel's __per_cpu_offset.
-	PerCPUOffsets uint64
 	// Match appends the code of a matcher, which finds an address in R0 and leaves Yes or
 	// No there, or jumps to unread. It changes R0 to R5, and uses the stack from top down
 	// to bottom. Nil: there is none.
@@ -133,7 +131,7 @@ func (e *emitter) value(t *expr.Tree) error {
 	}
 	switch t.Op {
 	case expr.CPU:
-		e.thisCPU()
+		e.thisCPU(t.Value)
 	case expr.Load:
 		e.load(t)
 	case expr.Same:
@@ -310,14 +308,14 @@ func (e *emitter) narrow(t expr.Type) {
 }
 
 // thisCPU adds this CPU's offset to R0.
-func (e *emitter) thisCPU() {
+func (e *emitter) thisCPU(offsets uint64) {
 	at := e.push(16)
 	e.Add(
 		asm.StoreMem(asm.RFP, at, asm.R0, asm.DWord),
 		asm.FnGetSmpProcessorId.Call(),
 		asm.LSh.Imm(asm.R0, 3),
 	)
-	e.Set(asm.R1, e.frame.PerCPUOffsets)
+	e.Set(asm.R1, offsets)
 	e.Add(asm.Add.Reg(asm.R0, asm.R1))
 	e.read(asm.FnProbeReadKernel, 0, at+8, 8)
 	e.JumpIf(asm.JNE, asm.R0, 0, e.fault)
