@@ -222,15 +222,19 @@ func TestGuestFilterPacketErrors(t *testing.T) {
 		"-k ip_rcv --filter-pkt icmp_and":            "parse --filter-pkt: compile filter \"icmp_and\": ",
 		"-k ip_rcv --filter-pkt host":                "syntax error",
 		"-k ip_rcv --filter-pkt port%nowhere":        "unknown port 'nowhere'",
-		"-k ip_rcv --filter-netns none":              "parse --filter-netns: find namespace \"/run/netns/none\": no such file",
-		"-k ip_rcv --filter-netns /proc/1/status":    "parse --filter-netns: \"/proc/1/status\" is no namespace",
+		"-k ip_rcv --filter-netns none":              "parse --filter-netns: find namespace: open /run/netns/none: no such file",
+		"-k ip_rcv --filter-netns /proc/1/status":    "parse --filter-netns: \"/proc/1/status\" is no network namespace",
 		"-k ip_rcv --filter-mark 1/0":                "parse --filter-mark: no mark has 0x1 under the mask 0x0",
+		"-k ip_rcv --filter-netns /proc/1/ns/mnt":    "parse --filter-netns: \"/proc/1/ns/mnt\" is no network namespace",
+		"-k ip_rcv --filter-netns=":                  "parse --filter-netns: there is nothing in it",
 		"-k ip_rcv --filter-mark x":                  "parse --filter-mark: \"x\" is no number of 32 bits",
 		"-k ip_rcv --filter-ifname sixteen_bytes_xx": "parse --filter-ifname: \"sixteen_bytes_xx\" is longer than the 15 bytes",
 		"-k vfs_read --filter-ifname lo":             "filter calls of vfs_read: no parameter is a pointer",
 	} {
 		fields := strings.Fields(args)
-		fields[3] = strings.ReplaceAll(fields[3], "%", " ")
+		for i := range fields {
+			fields[i] = strings.ReplaceAll(fields[i], "%", " ")
+		}
 		if res := run(t, append(fields, "--", "true")...); res.Status != 2 || !strings.Contains(res.Stderr, want) || res.Stdout != "" {
 			t.Errorf("%s: status %d: %q, want %q", args, res.Status, res.Stderr, want)
 		}

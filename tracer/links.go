@@ -147,13 +147,19 @@ func (s *Session) loadTracing(t *plan.Target, name string, at ebpf.AttachType, c
 		}
 	}
 	prog, err = s.loadProgram(p, constants, s.conditions(t.Condition, t.ResultCondition, loading))
-	if err != nil && t.Condition != nil {
-		prog, err = s.loadProgram(p, constants, s.conditions(t.Condition, t.ResultCondition, reads))
+	if err == nil || t.Condition == nil && !isContextAccess(err) {
+		return prog, err
 	}
-	if isContextAccess(err) {
-		return s.loadProgram(p, constants.CopyCtx(), s.conditions(t.Condition, t.ResultCondition, copying))
+	if !isContextAccess(err) {
+		var again error
+		if prog, again = s.loadProgram(p, constants, s.conditions(t.Condition, t.ResultCondition, reads)); again == nil {
+			return prog, nil
+		}
+		if !isContextAccess(again) {
+			return nil, err
+		}
 	}
-	return prog, err
+	return s.loadProgram(p, constants.CopyCtx(), s.conditions(t.Condition, t.ResultCondition, copying))
 }
 
 func (l *links) attach(keep map[*plan.Target]bool) (leftOver []int, next []way, err error) {

@@ -762,7 +762,8 @@ int on_probe(void *ctx)
 	site.frame = site.stack ^ (u64)site.target << 48;
 	if (CONFIG(CONFIG_SESSION))
 		*session_cookie(ctx) = site.frame;
-	return !entered(&site);
+	/* Without a filter a return asks anew: the task may have another name by then. */
+	return !entered(&site) && CONFIG_AGAIN(CONFIG_FILTER);
 }
 
 /* A probe of one function's entry, on kernels without probes of many. */

@@ -39,6 +39,8 @@ func Eval(t *Tree, w *World) (uint64, error) {
 		return w.load(t, x)
 	case Same:
 		return w.same(t, x+uint64(t.Disp))
+	case Told:
+		return x, nil
 	case Match:
 		matches, err := t.Matcher.Match(x, w.Read)
 		return uint64(bit(matches)), err

@@ -71,12 +71,13 @@ const (
 	Either // X || Y
 	Choose // X ? Y : Z
 	Match  // whether Matcher matches what X points to
+	Told   // X, and where its memory can't be read, that is told of
 )
 
 // String returns the operation's name.
 func (o Op) String() string {
 	names := [...]string{"const", "arg", "retval", "cpu", "load", "same", "convert", "negate", "invert", "add", "sub", "mul", "div",
-		"mod", "and", "or", "xor", "shl", "shr", "eq", "ne", "lt", "le", "both", "either", "choose", "match"}
+		"mod", "and", "or", "xor", "shl", "shr", "eq", "ne", "lt", "le", "both", "either", "choose", "match", "told"}
 	if int(o) < len(names) {
 		return names[o]
 	}
@@ -113,6 +114,10 @@ func (t *Tree) walk(fn func(*Tree)) {
 
 // And returns whether both of two conditions hold; nil is no condition.
 func And(x, y *Tree) *Tree { return join(Both, x, y) }
+
+// Tell returns a condition of which it is told where it can't be decided, as memory
+// can't be read.
+func Tell(x *Tree) *Tree { return &Tree{Op: Told, Type: x.Type, X: x} }
 
 // Or returns whether one of two conditions holds; nil is no condition.
 func Or(x, y *Tree) *Tree { return join(Either, x, y) }

@@ -54,6 +54,7 @@ type options struct {
 	filterDev   string
 	filterMark  string
 	filterNetNS string
+	empty       []string // of the filters for packets, those given with nothing in them
 	least       time.Duration
 	duration    time.Duration
 	self        bool
@@ -94,6 +95,11 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 				return usageError{fmt.Errorf("parse arguments: unexpected %q; a command to run goes behind --", args[0])}
 			}
 			o.depthGiven = cmd.Flags().Changed("fgraph-max-depth")
+			for _, name := range []string{"filter-pkt", "filter-ifname", "filter-mark", "filter-netns"} {
+				if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
+					o.empty = append(o.empty, name)
+				}
+			}
 			if err := o.parse(); err != nil {
 				return err
 			}

@@ -29,6 +29,10 @@ func (o *options) compilePackets(ctx context.Context) func() (plan.Packets, erro
 }
 
 func (o *options) packets(ctx context.Context) (p plan.Packets, err error) {
+	if len(o.empty) > 0 {
+		// A shell's variable that is not set must not show everything.
+		return p, fmt.Errorf("parse --%s: there is nothing in it", o.empty[0])
+	}
 	p.Device = o.filterDev
 	if len(p.Device) >= unix.IFNAMSIZ {
 		return p, fmt.Errorf("parse --filter-ifname: %q is longer than the %d bytes of a device's name", p.Device, unix.IFNAMSIZ-1)
@@ -71,34 +75,36 @@ func parseMark(text string) (*plan.Mark, error) {
 	return m, nil
 }
 
-// parseNetNS returns the inode of a network namespace: of an inode, a path, or a name.
+// parseNetNS returns the inode of a network namespace: of a name, a path, or an inode.
 func parseNetNS(text string) (inode uint64, err error) {
 	if text == "" {
 		return 0, nil
 	}
-	if n, err := strconv.ParseUint(text, 10, 32); err == nil && n > 0 {
-		return n, nil
-	}
 	path := text
 	if !strings.Contains(text, "/") {
 		path = "/run/netns/" + text
+		_, err := os.Stat(path)
+		if n, parseErr := strconv.ParseUint(text, 10, 32); err != nil && parseErr == nil && n > 0 {
+			return n, nil
+		}
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, fmt.Errorf("find namespace: %w", err)
+	}
+	defer f.Close()
+	if kind, err := unix.IoctlRetInt(int(f.Fd()), unix.NS_GET_NSTYPE); err != nil || kind != unix.CLONE_NEWNET {
+		return 0, fmt.Errorf("%q is no network namespace", path)
 	}
 	var st unix.Stat_t
-	if err := unix.Stat(path, &st); err != nil {
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return 0, fmt.Errorf("find namespace %q: %w", path, err)
-	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(path, &fs); err != nil {
-		return 0, fmt.Errorf("find namespace %q: %w", path, err)
-	}
-	if int64(fs.Type) != unix.NSFS_MAGIC {
-		return 0, fmt.Errorf("%q is no namespace", path)
 	}
 	return st.Ino, nil
 }
 
-// compileFilter compiles a pcap filter; nil: none was given. An expression that only
-// makes sense with a link header matches nothing without one.
+// compileFilter compiles a pcap filter; nil: none was given. An expression that libpcap
+// only takes for packets with a link header matches nothing without one.
 func compileFilter(ctx context.Context, text string) (*packet.Filter, error) {
 	if text == "" {
 		return nil, nil
@@ -117,8 +123,11 @@ func compileFilter(ctx context.Context, text string) (*packet.Filter, error) {
 	switch {
 	case ethernetErr != nil:
 		return nil, ethernetErr
-	case rawErr != nil && !errors.As(rawErr, &refused):
+	case rawErr == nil:
+	case !errors.As(rawErr, &refused) || refused.Limit:
 		return nil, rawErr
+	default:
+		f.NoRaw = refused.Msg
 	}
 	return f, nil
 }

@@ -44,6 +44,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	if filters.Packets, err = packets(); err != nil {
 		return usageError{err}
 	}
+	if f := filters.Packets.Filter; f != nil && f.NoRaw != "" {
+		fmt.Fprintf(stderr, "trace: --filter-pkt matches no packet that has no Ethernet header yet: %s\n", f.NoRaw)
+	}
 	if err := p.Filter(filters); err != nil {
 		return usageError{err}
 	}

@@ -53,6 +53,7 @@ type Names struct {
 type Error struct {
 	Expression string
 	Msg        string
+	Limit      bool // of time or memory, not of the expression's meaning
 }
 
 func (e *Error) Error() string {
@@ -81,10 +82,10 @@ const (
 // Compile returns an expression's code. What libpcap refuses is an *Error.
 func Compile(ctx context.Context, expression string, o Options) ([]bpf.RawInstruction, error) {
 	if len(expression) > MaxExpression {
-		return nil, &Error{expression, fmt.Sprintf("%d bytes, and a filter has at most %d", len(expression), MaxExpression)}
+		return nil, &Error{Expression: expression, Msg: fmt.Sprintf("%d bytes, and a filter has at most %d", len(expression), MaxExpression)}
 	}
 	if strings.IndexByte(expression, 0) >= 0 {
-		return nil, &Error{expression, "a zero in the text"}
+		return nil, &Error{Expression: expression, Msg: "a zero in the text"}
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxTime)
 	defer cancel()
@@ -99,9 +100,9 @@ func Compile(ctx context.Context, expression string, o Options) ([]bpf.RawInstru
 	case errors.Is(ctx.Err(), context.Canceled):
 		return nil, fmt.Errorf("compile filter: %w", ctx.Err())
 	case ctx.Err() != nil:
-		return nil, &Error{expression, fmt.Sprintf("libpcap takes more than %v", maxTime)}
+		return nil, &Error{Expression: expression, Msg: fmt.Sprintf("libpcap takes more than %v", maxTime), Limit: true}
 	case errors.Is(err, errTooDeep):
-		return nil, &Error{expression, "it is too large for libpcap"}
+		return nil, &Error{Expression: expression, Msg: "it is too large for libpcap", Limit: true}
 	}
 	return nil, err
 }
@@ -179,7 +180,7 @@ func (c *compiler) failure(expression string, callErr error) error {
 	case strings.Contains(callErr.Error(), "stack overflow"): // wazero's error is internal
 		return errTooDeep
 	default:
-		return &Error{expression, fmt.Sprintf("libpcap fails: %v", firstLine(callErr))}
+		return &Error{Expression: expression, Msg: fmt.Sprintf("libpcap fails: %v", firstLine(callErr)), Limit: true}
 	}
 	at, err := c.call("message")
 	if err != nil {
@@ -191,7 +192,7 @@ func (c *compiler) failure(expression string, callErr error) error {
 		return fmt.Errorf("run libpcap: its message is not at %#x", at)
 	}
 	text, _, _ := strings.Cut(string(raw), "\x00")
-	return &Error{expression, text}
+	return &Error{Expression: expression, Msg: text}
 }
 
 func firstLine(err error) string {

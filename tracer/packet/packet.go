@@ -23,6 +23,8 @@ type Filter struct {
 	Ethernet []bpf.RawInstruction
 	// Raw is for those that begin with a network header; nil: none of them matches.
 	Raw []bpf.RawInstruction
+	// NoRaw tells why there is no Raw, in libpcap's words.
+	NoRaw string
 }
 
 // ErrNoPacket tells that a type is no pointer to a packet.
@@ -50,7 +52,7 @@ type Matcher struct {
 	Programs [2]*Program // by Link; nil: nothing matches
 }
 
-// link is how a packet begins.
+// Link is how a packet begins.
 type Link int
 
 const (
@@ -73,8 +75,8 @@ type Field struct{ Offset, Size int }
 // FormFields are the members that are read of each type.
 var FormFields = map[string][]string{
 	"sk_buff":   {"head", "data", "len", "data_len", "mac_header", "network_header"},
-	"xdp_buff":  {"data", "data_end"},
-	"xdp_frame": {"data", "len"},
+	"xdp_buff":  {"data", "data_end", "flags"},
+	"xdp_frame": {"data", "len", "flags"},
 }
 
 // hasRaw tells whether packets may begin with a network header.
@@ -100,6 +102,9 @@ func FormOf(types *btfx.Types, pointer btfx.ID) (*Form, error) {
 	}
 	for _, name := range names {
 		m, err := types.Member(to, name)
+		if err != nil && name == "flags" {
+			continue // there are no fragments yet
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -140,6 +145,9 @@ func (m *Matcher) Match(addr uint64, read func(addr uint64, buf []byte) error) (
 	if p == nil {
 		return false, nil
 	}
+	if v.total > v.linear {
+		return false, ErrUnread // this does not look where the filter does
+	}
 	packet := make([]byte, max(v.linear, 0))
 	if err := read(v.base, packet); err != nil {
 		return false, err
@@ -161,34 +169,62 @@ func (f *Form) view(addr uint64, read func(addr uint64, buf []byte) error) (view
 	case "sk_buff":
 		v := view{total: int64(values["len"]), linear: int64(values["len"]) - int64(values["data_len"])}
 		at := int64(data - values["head"])
-		start, link := skbStart(int64(values["mac_header"]), int64(values["network_header"]), at)
+		start, link, known := skbStart(int64(values["mac_header"]), int64(values["network_header"]), at)
+		if !known {
+			return v, ErrUnread
+		}
 		v.link, v.base = link, values["head"]+uint64(start)
 		v.linear += at - start
 		v.total += at - start
 		return v, nil
 	case "xdp_buff":
-		size := int64(values["data_end"] - data)
-		return view{base: data, linear: size, total: size}, nil
+		values["len"] = values["data_end"] - data
 	}
-	return view{base: data, linear: int64(values["len"]), total: int64(values["len"])}, nil
+	v := view{base: data, linear: int64(values["len"]), total: int64(values["len"])}
+	if values["flags"]&HasFrags != 0 {
+		v.total = UnknownLength
+	}
+	return v, nil
 }
 
 // skbStart tells where the packet of a struct sk_buff begins, from its head on, given
-// its headers and its data there. What is on its way in has both headers, or, until
-// the protocol is known, that of the link and the data behind it. What is on its way
-// out has that of the network, and the data in front of it once there is an Ethernet
-// header; mac_header may be left from another network, of a packet that is forwarded
-// or in a tunnel.
-func skbStart(mac, network, data int64) (start int64, l Link) {
+// its headers and its data there; known is false where nothing tells, as of what TCP
+// is about to send.
+//
+// What is on its way in has both headers, or, until the protocol is known, that of the
+// link and the data behind it. What is on its way out has that of the network, and the
+// data in front of it once there is an Ethernet header. mac_header may be left from
+// what the packet was in: a tunnel's outer header. So it counts only where an Ethernet
+// header with its tags fits.
+func skbStart(mac, network, data int64) (start int64, l Link, known bool) {
 	behind := network
 	if network == 0 {
 		behind = data
 	}
 	switch {
-	case mac != NoHeader && behind >= mac+EthernetHeader:
-		return mac, Ethernet
-	case network >= data+EthernetHeader:
-		return data, Ethernet
+	case mac != NoHeader && isEthernet(behind-mac):
+		return mac, Ethernet, true
+	case network != 0 && isEthernet(network-data):
+		return data, Ethernet, true
 	}
-	return behind, Raw
+	return network, Raw, network != 0
 }
+
+// MaxTags is how many bytes of tags an Ethernet header has at most, in units of 4: of
+// VLANs and MPLS. 8 are also PPPoE.
+const MaxTags = 12
+
+func isEthernet(length int64) bool {
+	tags := length - EthernetHeader
+	return tags >= 0 && tags <= MaxTags && tags%4 == 0
+}
+
+// HasFrags is the bit of flags that says that a struct xdp_buff or xdp_frame has
+// fragments (XDP_FLAGS_HAS_FRAGS, Linux 5.18).
+const HasFrags = 1
+
+// UnknownLength is the length of a packet with more fragments than are counted.
+const UnknownLength = 1 << 30
+
+// ErrUnread tells that a packet, or what it takes to tell, can't be read.
+var ErrUnread = errors.New("the packet can't be read")

@@ -2,7 +2,6 @@ package packet
 
 import (
 	"fmt"
-	"slices"
 
 	"golang.org/x/net/bpf"
 )
@@ -46,10 +45,12 @@ func newProgram(insns []bpf.RawInstruction) (*Program, error) {
 	return p, nil
 }
 
-// maxHeaders is how many headers that follow one another protochain looks at: a packet
-// with more does not match. IPv6 has seven kinds of them in front of others (RFC 8200,
-// 4.1).
+// maxHeaders is how many headers that follow one another protochain looks at, at least. IPv6 has
+// seven kinds of them in front of others (RFC 8200, 4.1).
 const maxHeaders = 8
+
+// TooLong is what a program returns that would have to go back more often.
+const TooLong = 1<<32 - 1
 
 // unrolled returns a program that does the same without going back: only protochain
 // does that, by jumps without a condition.
@@ -58,16 +59,23 @@ func unrolled(insns []bpf.Instruction) []bpf.Instruction {
 		j, ok := ins.(bpf.Jump)
 		return ok && int32(j.Skip) < 0
 	}
-	if !slices.ContainsFunc(insns, goesBack) {
+	loops := 0
+	for _, ins := range insns {
+		if goesBack(ins) {
+			loops++
+		}
+	}
+	if loops == 0 {
 		return insns
 	}
+	rounds := 1 + loops*maxHeaders
 	var all []bpf.Instruction
-	for round := range maxHeaders {
+	for round := range rounds {
 		for _, ins := range insns {
 			if goesBack(ins) {
 				ins = bpf.Jump{Skip: uint32(len(insns)) + ins.(bpf.Jump).Skip}
-				if round == maxHeaders-1 {
-					ins = bpf.RetConstant{}
+				if round == rounds-1 {
+					ins = bpf.RetConstant{Val: TooLong}
 				}
 			}
 			all = append(all, ins)
@@ -83,5 +91,8 @@ func (p *Program) Run(packet []byte) (bool, error) {
 		return false, fmt.Errorf("run filter: %w", err)
 	}
 	n, err := vm.Run(packet)
+	if err == nil && uint32(n) == TooLong {
+		err = ErrUnread
+	}
 	return n != 0, err
 }

@@ -28,16 +28,18 @@ func (p Packets) isEmpty() bool {
 // errNoPacket tells why filters for packets do not apply.
 var errNoPacket = errors.New("no parameter is a pointer to a struct sk_buff, xdp_buff or xdp_frame")
 
-// members spells what filters need of each struct that has a packet, %s, in C. What is
-// sent has no device before its way is known, and then that of the way.
+// members spells what filters need of each struct that has a packet, %s, in C; "": it
+// has none. What is sent has no device before its way is known, and then that of the
+// way. What has been received loses its device in TCP (tcp_v4_rcv): then it is not
+// known, as the way is that to this machine.
 var members = map[string]struct{ device, net, mark string }{
 	"sk_buff": {
-		device: "(%[1]s->dev ? %[1]s->dev : ((struct dst_entry *)(%[1]s->_skb_refdst & ~1UL))->dev)",
-		net:    "(%[1]s->dev ? %[1]s->dev->nd_net.net : %[1]s->sk->__sk_common.skc_net.net)",
-		mark:   "%[1]s->mark",
+		device: "(%[1]s->dev ? %[1]s->dev : %[1]s->skb_iif ? (struct net_device *)0 : ((struct dst_entry *)(%[1]s->_skb_refdst & ~1UL))->dev)",
+		net: "(%[1]s->dev ? %[1]s->dev->nd_net.net : %[1]s->_skb_refdst & ~1UL ? " +
+			"((struct dst_entry *)(%[1]s->_skb_refdst & ~1UL))->dev->nd_net.net : %[1]s->sk->__sk_common.skc_net.net)",
+		mark: "%[1]s->mark",
 	},
-	"xdp_buff":  {device: "%[1]s->rxq->dev", net: "%[1]s->rxq->dev->nd_net.net"},
-	"xdp_frame": {device: "%[1]s->dev_rx", net: "%[1]s->dev_rx->nd_net.net"},
+	"xdp_buff": {device: "%[1]s->rxq->dev", net: "%[1]s->rxq->dev->nd_net.net"},
 }
 
 // condition returns whether a target's packet is one of these.
@@ -56,26 +58,37 @@ func (p Packets) condition(t *Target, entry expr.Scope) (*expr.Tree, error) {
 }
 
 func (p Packets) of(form *packet.Form, param Param, entry expr.Scope) (*expr.Tree, error) {
-	var texts []string
 	member := members[form.Name]
-	is := func(member, format string, args ...any) {
-		texts = append(texts, fmt.Sprintf(member, param.Name)+fmt.Sprintf(format, args...))
+	var texts []string
+	ask := func(what, member, format string, args ...any) error {
+		if member == "" {
+			return fmt.Errorf("a struct %s has no %s", form.Name, what)
+		}
+		texts = append(texts, fmt.Sprintf(format, append([]any{fmt.Sprintf(member, param.Name)}, args...)...))
+		return nil
 	}
+	var errs []error
 	if p.NetNS != 0 {
-		is(member.net, "->ns.inum == %d", p.NetNS)
+		errs = append(errs, ask("network namespace", member.net, "%s->ns.inum == %d", p.NetNS))
 	}
 	if p.Device != "" {
-		is(member.device, "->name == %s", strconv.Quote(p.Device))
+		errs = append(errs, ask("device", member.device, "%s->name == %s", strconv.Quote(p.Device)))
 	}
 	if p.Mark != nil {
-		if member.mark == "" {
-			return nil, fmt.Errorf("a struct %s has no mark", form.Name)
-		}
-		texts = append(texts, fmt.Sprintf("(%s & %#x) == %#x", fmt.Sprintf(member.mark, param.Name), p.Mark.Mask, p.Mark.Value))
+		errs = append(errs, ask("mark", member.mark, "(%s & %#x) == %#x", p.Mark.Mask, p.Mark.Value))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	all, err := allOf(texts, entry)
-	if err != nil || p.Filter == nil {
-		return all, err
+	if err != nil {
+		return nil, err
+	}
+	if all != nil {
+		all = expr.Tell(all)
+	}
+	if p.Filter == nil {
+		return all, nil
 	}
 	matcher, err := p.Filter.Of(form)
 	if err != nil {

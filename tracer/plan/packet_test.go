@@ -31,7 +31,7 @@ func packetTypes() (skb, xdp, frame btf.Type) {
 		at(16, "nd_net", structs("possible_net_t", 8, at(0, "net", pointer(net)))))
 	common := structs("sock_common", 8, at(0, "skc_net", structs("possible_net_t", 8, at(0, "net", pointer(net)))))
 	sock := structs("sock", 8, at(0, "__sk_common", common))
-	return pointer(structs("sk_buff", 64,
+	return pointer(structs("sk_buff", 72, at(64, "skb_iif", btftest.Int),
 			at(0, "dev", pointer(device)), at(8, "sk", pointer(sock)), at(16, "_skb_refdst", btftest.U64), at(24, "mark", btftest.U32),
 			at(28, "len", btftest.U32), at(32, "data_len", btftest.U32), at(36, "mac_header", u16), at(38, "network_header", u16),
 			at(40, "head", btftest.VoidP), at(48, "data", btftest.VoidP),
@@ -58,8 +58,8 @@ func TestPackets(t *testing.T) {
 	put := func(addr int, value uint64) { le.PutUint64(memory[addr-at:], value) }
 	put(skbAt+16, dstAt+1)
 	put(skbAt+24, 0x12345678|100<<32)
-	put(skbAt+36, 0xffff)
-	put(skbAt+40, dataAt)
+	put(skbAt+36, 0xffff|16<<16)
+	put(skbAt+40, dataAt-16)
 	put(skbAt+48, dataAt)
 	put(xdpAt, dataAt)
 	put(xdpAt+8, dataAt+100)
@@ -87,15 +87,15 @@ func TestPackets(t *testing.T) {
 		packets Packets
 		want    string // whether the packets of the three functions match
 	}{
-		{Packets{Device: "eth0"}, "yes yes yes"},
-		{Packets{Device: "eth"}, "no no no"},
-		{Packets{NetNS: 77}, "fault yes yes"}, // a packet with neither a device nor a socket
-		{Packets{NetNS: 78}, "fault no no"},
+		{Packets{Device: "eth0"}, "yes yes -"},
+		{Packets{Device: "eth"}, "no no -"},
+		{Packets{NetNS: 77}, "yes yes -"},
+		{Packets{NetNS: 78}, "no no -"},
 		{Packets{Mark: &Mark{0x12345678, 1<<32 - 1}}, "yes - -"},
 		{Packets{Mark: &Mark{0x5600, 0xff00}, Device: "eth0"}, "yes - -"},
 		{Packets{Mark: &Mark{0x5700, 0xff00}}, "no - -"},
 		{Packets{Filter: filter(first)}, "yes yes yes"},
-		{Packets{Filter: filter(first), Device: "eth1"}, "no no no"},
+		{Packets{Filter: filter(first), Device: "eth1"}, "no no -"},
 		{Packets{Filter: filter([]bpf.RawInstruction{{Op: 6}})}, "no no no"},
 	} {
 		answers := map[string]string{}
@@ -121,13 +121,35 @@ func TestPackets(t *testing.T) {
 				if err != nil {
 					answer = "fault"
 				}
-			case !strings.Contains(err.Error(), "has no mark"):
+			case !strings.Contains(err.Error(), ": a struct xdp_") || !strings.Contains(err.Error(), " has no "):
 				t.Fatal(err)
 			}
 			answers[name] = answer
 		}
 		if all := answers["input"] + " " + answers["run_xdp"] + " " + answers["send_xdp"]; all != test.want {
 			t.Errorf("%+v: %s, want %s", test.packets, all, test.want)
+		}
+	}
+	// What TCP has taken the device of, and what nothing tells the namespace of.
+	for _, broken := range []struct {
+		packets     Packets
+		refdst, iif uint64
+	}{{Packets{Device: "eth0"}, dstAt, 2}, {Packets{NetNS: 77}, 0, 2}} {
+		put(skbAt+16, broken.refdst)
+		put(skbAt+64, broken.iif)
+		named, err := spec.ParseFiltered([]string{"input"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := Resolve(named, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := p.Filter(Filters{Packets: broken.packets, Targets: named}); err != nil {
+			t.Fatal(err)
+		}
+		if value, err := expr.Eval(p.Targets[0].Condition, &expr.World{Args: []uint64{1, skbAt, 0}, Read: read}); err == nil {
+			t.Errorf("%+v: %d, and nothing can be known", broken.packets, value)
 		}
 	}
 	named, err := spec.ParseFiltered([]string{"read"})

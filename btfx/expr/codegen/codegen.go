@@ -44,7 +44,7 @@ type Code struct {
 const (
 	No  = 0
 	Yes = 1
-	// Unread: a Matcher could not read what it is about.
+	// Unread: a Matcher, or what is to be told of, could not read memory.
 	Unread = 2
 )
 
@@ -117,6 +117,11 @@ func (e *emitter) value(t *expr.Tree) error {
 		return e.logic(t)
 	case expr.Choose:
 		return e.choose(t)
+	case expr.Told:
+		fault := e.fault
+		e.fault = e.unread
+		defer func() { e.fault = fault }()
+		return e.value(t.X)
 	}
 	// A pointer to a struct would be one to the verifier, too.
 	if e.frame.Direct && t.Op == expr.Load && t.Type.Kind != expr.Pointer && e.isDirect(t) {
@@ -245,22 +250,27 @@ func (e *emitter) isDirect(t *expr.Tree) bool {
 	return false
 }
 
-// direct leaves what lies at the end of a chain of members in R0.
-func (e *emitter) direct(t *expr.Tree) {
+// direct leaves what lies at the end of a chain of members in R0, or jumps where a
+// pointer is none of the kernel's. Such loads are not for those: JITs of older kernels
+// (before 4c5de127598e on x86, 5.13) let them go to the handler of page faults, which
+// may wait for the lock of the task's memory.
+func (e *emitter) direct(t *expr.Tree, elsewhere bpfasm.Label) {
 	if t.Op == expr.Arg {
 		e.Add(asm.LoadMem(asm.R0, asm.RFP, e.wordAt(t), asm.DWord))
 		return
 	}
-	e.direct(t.X)
+	e.direct(t.X, elsewhere)
+	e.JumpIf(asm.JSGE, asm.R0, 0, elsewhere)
 	e.Add(asm.LoadMem(asm.R0, asm.R0, int16(t.Disp), bpfasm.SizeOf(t.Type.Size)))
 }
 
 // loadField leaves a member in R0. A load of what isn't there gives 0, so that a 0 is
 // read again in the way that tells.
 func (e *emitter) loadField(t *expr.Tree) error {
-	known := e.Label()
-	e.direct(t)
+	known, again := e.Label(), e.Label()
+	e.direct(t, again)
 	e.JumpIf(asm.JNE, asm.R0, 0, known)
+	e.Place(again)
 	if err := e.address(t.X); err != nil {
 		return err
 	}

@@ -132,6 +132,7 @@ func (c *coder) find(f *packet.Form, isDirect bool, starts [2]bpfasm.Label) {
 		c.Add(asm.LoadMem(r, regX, int16(field.Offset), bpfasm.SizeOf(field.Size)))
 	}
 	if isDirect {
+		c.JumpIf(asm.JSGE, asm.R0, 0, c.unread) // it is none of the kernel's
 		c.Add(asm.Mov.Reg(regX, asm.R0))
 	} else {
 		get = c.members(f)
@@ -148,7 +149,16 @@ func (c *coder) find(f *packet.Form, isDirect bool, starts [2]bpfasm.Label) {
 	} else {
 		get(regLinear, "len")
 	}
-	c.Add(asm.StoreMem(asm.RFP, c.total, regLinear, asm.DWord))
+	c.Add(asm.Mov.Reg(asm.R1, regLinear))
+	if _, ok := f.Fields["flags"]; ok {
+		whole := c.Label()
+		get(asm.R2, "flags")
+		c.Add(asm.And.Imm(asm.R2, packet.HasFrags))
+		c.JumpIf(asm.JEq, asm.R2, 0, whole)
+		c.Add(asm.Mov.Imm(asm.R1, packet.UnknownLength))
+		c.Place(whole)
+	}
+	c.Add(asm.StoreMem(asm.RFP, c.total, asm.R1, asm.DWord))
 	c.Jump(starts[packet.Ethernet])
 }
 
@@ -174,32 +184,40 @@ func (c *coder) members(f *packet.Form) func(r asm.Register, name string) {
 
 // findSkb is skbStart, and what comes of it.
 func (c *coder) findSkb(get func(asm.Register, string), starts [2]bpfasm.Label) {
-	const mac, network, behind, data, sum = asm.R1, asm.R2, asm.R3, asm.R4, asm.R5
+	const mac, network, behind, data, tags = asm.R1, asm.R2, asm.R3, asm.R4, asm.R5
 	get(regBase, "head")
 	c.JumpIf(asm.JEq, regBase, 0, c.unread) // a load of what isn't there
 	get(data, "data")
 	c.Add(asm.Sub.Reg(data, regBase))
 	get(mac, "mac_header")
 	get(network, "network_header")
-	known, notMac, fromData := c.Label(), c.Label(), c.Label()
+	known, notMac, notData := c.Label(), c.Label(), c.Label()
 	c.Add(asm.Mov.Reg(behind, network))
 	c.JumpIf(asm.JNE, network, 0, known)
 	c.Add(asm.Mov.Reg(behind, data))
 	c.Place(known)
 
+	// isEthernet: to is how far behind from the header is.
+	isEthernet := func(to, from asm.Register, not bpfasm.Label) {
+		c.Add(asm.Mov.Reg(tags, to), asm.Sub.Reg(tags, from), asm.Sub.Imm(tags, packet.EthernetHeader))
+		c.JumpIf(asm.JGT, tags, packet.MaxTags, not) // or negative
+		c.Add(asm.And.Imm(tags, 3))
+		c.JumpIf(asm.JNE, tags, 0, not)
+	}
 	// Where the packet begins goes to R0.
+	begins := c.begins(get, data)
 	c.JumpIf(asm.JEq, mac, packet.NoHeader, notMac)
-	c.Add(asm.Mov.Reg(asm.R0, mac), asm.Mov.Reg(sum, mac), asm.Add.Imm(sum, packet.EthernetHeader))
-	at := c.begins(get, data)
-	c.JumpIfReg(asm.JSLT, behind, sum, notMac)
-	at(starts[packet.Ethernet])
+	isEthernet(behind, mac, notMac)
+	c.Add(asm.Mov.Reg(asm.R0, mac))
+	begins(starts[packet.Ethernet])
 	c.Place(notMac)
-	c.Add(asm.Mov.Reg(asm.R0, data), asm.Mov.Reg(sum, data), asm.Add.Imm(sum, packet.EthernetHeader))
-	c.JumpIfReg(asm.JSLT, network, sum, fromData)
-	at(starts[packet.Ethernet])
-	c.Place(fromData)
-	c.Add(asm.Mov.Reg(asm.R0, behind))
-	at(starts[packet.Raw])
+	c.JumpIf(asm.JEq, network, 0, c.unread)
+	isEthernet(network, data, notData)
+	c.Add(asm.Mov.Reg(asm.R0, data))
+	begins(starts[packet.Ethernet])
+	c.Place(notData)
+	c.Add(asm.Mov.Reg(asm.R0, network))
+	begins(starts[packet.Raw])
 }
 
 // begins returns what goes on with a packet that begins R0 bytes from regBase.
@@ -303,6 +321,7 @@ func (r *runner) instruction(i int, ins bpf.Instruction) error {
 			return fmt.Errorf("no extension %d", ins.Num)
 		}
 		r.Add(asm.LoadMem(regA, asm.RFP, r.total, asm.DWord))
+		r.JumpIf(asm.JEq, regA, packet.UnknownLength, r.unread)
 	case bpf.ALUOpConstant:
 		r.Set(asm.R1, uint64(ins.Val))
 		return r.calculate(ins.Op, asm.R1)
@@ -327,9 +346,12 @@ func (r *runner) instruction(i int, ins bpf.Instruction) error {
 	case bpf.JumpIfX:
 		r.jump(i, ins.Cond, regX)
 	case bpf.RetConstant:
-		if ins.Val == 0 {
+		switch ins.Val {
+		case 0:
 			r.Jump(r.reject)
-		} else {
+		case packet.TooLong:
+			r.Jump(r.unread)
+		default:
 			r.Jump(r.accept)
 		}
 	case bpf.RetA:

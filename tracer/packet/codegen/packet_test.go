@@ -35,9 +35,9 @@ func kernelTypes(t testing.TB) map[string]*packet.Form {
 			{Name: "head", Type: btftest.VoidP, Offset: 8 * 96}, {Name: "data", Type: btftest.VoidP, Offset: 8 * 104},
 		}},
 		{Name: "xdp_buff", Size: 56, Members: []btf.Member{
-			{Name: "data", Type: btftest.VoidP}, {Name: "data_end", Type: btftest.VoidP, Offset: 8 * 8},
+			{Name: "data", Type: btftest.VoidP}, {Name: "data_end", Type: btftest.VoidP, Offset: 8 * 8}, {Name: "flags", Type: btftest.U32, Offset: 8 * 52},
 		}},
-		{Name: "xdp_frame", Size: 40, Members: []btf.Member{
+		{Name: "xdp_frame", Size: 40, Members: []btf.Member{ // of a kernel without fragments
 			{Name: "data", Type: btftest.VoidP}, {Name: "len", Type: u16, Offset: 8 * 8},
 		}},
 		{Name: "sock", Size: 8},
@@ -127,10 +127,13 @@ var placings = []placing{
 		skb(m, headAt, packet.NoHeader, at, at+20, linear-20, total-20)
 	}},
 	{"without a link header", "sk_buff", packet.Raw, 20, func(m *memory, at, linear, total int) { skb(m, headAt, at, at, at+20, linear-20, total-20) }},
-	{"of nothing known", "sk_buff", packet.Raw, 0, func(m *memory, at, linear, total int) { skb(m, headAt, packet.NoHeader, 0, at, linear, total) }},
+	{"out of a GRE tunnel", "sk_buff", packet.Raw, 0, func(m *memory, at, linear, total int) { skb(m, headAt, at-24, at, at, linear, total) }},
+	{"out of an IP tunnel", "sk_buff", packet.Raw, 20, func(m *memory, at, linear, total int) { skb(m, headAt-32, at-2, at+32, at+52, linear-20, total-20) }},
+	{"behind IPsec", "sk_buff", packet.Raw, 20, func(m *memory, at, linear, total int) { skb(m, headAt-32, at+2, at+32, at+52, linear-20, total-20) }},
 	{"xdp_buff", "xdp_buff", packet.Ethernet, 0, func(m *memory, at, linear, total int) {
 		m.put(0, 8, memoryAddr+uint64(headAt+at))
 		m.put(8, 8, memoryAddr+uint64(headAt+at+linear))
+		m.put(52, 4, map[bool]uint64{false: 0x30, true: 0x31}[total > linear])
 	}},
 	{"xdp_frame", "xdp_frame", packet.Ethernet, 0, func(m *memory, at, linear, total int) {
 		m.put(0, 8, memoryAddr+uint64(headAt+at))
@@ -253,6 +256,7 @@ func TestFilters(t *testing.T) {
 		code    [2]compiled // that copies the struct, and that loads its members
 	}
 	pairs := map[string][]pair{}
+	sources := make([][2][]bpf.Instruction, len(all))
 	for form := range packet.FormFields {
 		for _, f := range all {
 			m, err := f.Of(forms[form])
@@ -261,6 +265,10 @@ func TestFilters(t *testing.T) {
 			}
 			pairs[form] = append(pairs[form], pair{m, [2]compiled{compile(t, m, false), compile(t, m, true)}})
 		}
+	}
+	for i, f := range all {
+		sources[i][packet.Ethernet], _ = bpf.Disassemble(f.Ethernet)
+		sources[i][packet.Raw], _ = bpf.Disassemble(f.Raw)
 	}
 	r := rand.New(rand.NewPCG(1, 2))
 	matched := map[int]int{}
@@ -274,12 +282,7 @@ func TestFilters(t *testing.T) {
 		m := p.place(r, bytes, len(bytes))
 		for i, pair := range pairs[p.form] {
 			program := pair.matcher.Programs[p.link]
-			var want bool
-			if program != nil {
-				if want, err = program.Run(bytes); err != nil {
-					t.Fatalf("%s: %v", all[i].Text, err)
-				}
-			}
+			want := program != nil && interpret(sources[i][p.link], bytes)
 			byEval, err := pair.matcher.Match(memoryAddr+structAt, m.read)
 			if err != nil || byEval != want {
 				t.Fatalf("%s, %s: %v, %v, want %v: % x", all[i].Text, p.name, byEval, err, want, bytes)
@@ -314,6 +317,9 @@ func TestFragments(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		var sources [2][]bpf.Instruction
+		sources[packet.Ethernet], _ = bpf.Disassemble(f.Ethernet)
+		sources[packet.Raw], _ = bpf.Disassemble(f.Raw)
 		code := compile(t, m, len(f.Text)%2 == 0)
 		for range 300 {
 			p := placings[r.IntN(len(placings))]
@@ -328,10 +334,7 @@ func TestFragments(t *testing.T) {
 				t.Fatalf("%s, %s: %v", f.Text, p.name, err)
 			}
 			answers[got]++
-			whole, err := program.Run(bytes)
-			if err != nil {
-				t.Fatal(err)
-			}
+			whole := interpret(sources[p.link], bytes)
 			// What it says is so of the whole packet.
 			if got != answerUnread && (got == 1) != whole {
 				t.Fatalf("%s, %s: %d of %d bytes: %d, want %v: % x", f.Text, p.name, linear, len(bytes), got, whole, bytes)
@@ -364,6 +367,78 @@ func TestUnread(t *testing.T) {
 		}
 		if _, err := m.Match(memoryAddr, (&memory{}).read); err == nil {
 			t.Errorf("no %s: no error", form)
+		}
+	}
+}
+
+// TestUnknown: what is in a struct sk_buff before anything tells where a packet begins,
+// and lengths that are not known, are no packet that does not match.
+func TestUnknown(t *testing.T) {
+	forms := kernelTypes(t)
+	of := func(form string, insns ...bpf.RawInstruction) compiled {
+		f := packet.Filter{Ethernet: insns, Raw: insns}
+		m, err := f.Of(forms[form])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return compile(t, m, false)
+	}
+	r := rand.New(rand.NewPCG(5, 6))
+	bytes := make([]byte, 100)
+	fresh := placing{put: func(m *memory, at, linear, total int) { skb(m, headAt, packet.NoHeader, 0, at, linear, total) }}
+	if got, err := of("sk_buff", bpf.RawInstruction{Op: 0x6, K: 1}).run(fresh.place(r, bytes, 100)); got != answerUnread || err != nil {
+		t.Errorf("of nothing known: %d, %v", got, err)
+	}
+	long := of("xdp_buff", bpf.RawInstruction{Op: 0x80}, bpf.RawInstruction{Op: 0x35, Jf: 1, K: 50}, bpf.RawInstruction{Op: 0x6, K: 1}, bpf.RawInstruction{Op: 0x6})
+	xdp := placings[len(placings)-2]
+	for linear, want := range map[int]int{100: 1, 60: answerUnread} {
+		if got, err := long.run(xdp.place(r, bytes, linear)); got != want || err != nil {
+			t.Errorf("length of a packet of 100 bytes, %d of them there: %d, %v, want %d", linear, got, err, want)
+		}
+	}
+	first := of("xdp_buff", bpf.RawInstruction{Op: 0x30, K: 10}, bpf.RawInstruction{Op: 0x6, K: 1})
+	if got, err := first.run(xdp.place(r, bytes, 60)); got != 1 || err != nil {
+		t.Errorf("the first bytes of a packet with fragments: %d, %v", got, err)
+	}
+}
+
+// TestProtochain: headers that follow one another, up to as many as are looked at.
+func TestProtochain(t *testing.T) {
+	forms := kernelTypes(t)
+	for _, text := range []string{"ip6 protochain 17", "ip6 protochain 6 or ip6 protochain 17", "not ip6 protochain 6 and ip6"} {
+		insns, err := pcapfilter.Compile(context.Background(), text, pcapfilter.Options{LinkType: pcapfilter.Raw, Snaplen: 262144})
+		if err != nil {
+			t.Fatal(err)
+		}
+		source, _ := bpf.Disassemble(insns)
+		m, err := (&packet.Filter{Ethernet: insns, Raw: insns}).Of(forms["sk_buff"])
+		if err != nil {
+			t.Fatal(err)
+		}
+		code := compile(t, m, false)
+		sent := placings[6]
+		const most = 60
+		for _, headers := range []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 17, 30, most} {
+			p := append([]byte{0x60, 0, 0, 0, 0, 0, 60, 64}, make([]byte, 32)...)
+			for i := range headers {
+				next := byte(60)
+				if i == headers-1 {
+					next = 17
+				}
+				p = append(p, next, 0, 0, 0, 0, 0, 0, 0)
+			}
+			if headers == 0 {
+				p[6] = 17
+			}
+			p = append(p, make([]byte, 40)...)
+			got, err := code.run(sent.place(rand.New(rand.NewPCG(7, 8)), p, len(p)))
+			want := map[bool]int{true: 1}[interpret(source, p)]
+			if err != nil || got != want && (got != answerUnread || headers < 8) {
+				t.Errorf("%s, %d headers: %d, %v, want %d", text, headers, got, err, want)
+			}
+			if headers == most && got != answerUnread {
+				t.Errorf("%s, %d headers: %d", text, headers, got)
+			}
 		}
 	}
 }
