@@ -136,13 +136,10 @@ func TestGuestFilterVariables(t *testing.T) {
 	}
 	const calls = 4
 	for filter, want := range map[string]int{
-		fmt.Sprint("jiffies && init_net.ns.inum == ", own.Ino):          calls,
-		fmt.Sprint("jiffies && init_net.ns.inum == ", own.Ino+1):        0,
-		`init_task.pid == 0 && init_task.comm == "swapper/0"`:           calls,
-		"(long)&init_net < 0 && *(unsigned *)&nr_threads > 1":           calls,
-		"((struct rq *)&runqueues)->cpu == 0":                           calls, // the guest has one
-		`((struct rq *)&runqueues)->curr->comm == "` + workerName + `"`: calls,
-		`((struct rq *)&runqueues)->curr->comm == "nobody"`:             0,
+		fmt.Sprint(`jiffies && init_task.pid == 0 && init_task.comm == "swapper/0" && (long)&init_net < 0 && *(unsigned *)&nr_threads > 1 && init_net.ns.inum == `, own.Ino): calls,
+		fmt.Sprint("jiffies && init_net.ns.inum == ", own.Ino+1):                                               0,
+		`((struct rq *)&runqueues)->cpu == 0 && ((struct rq *)&runqueues)->curr->comm == "` + workerName + `"`: calls, // the guest has one CPU
+		`((struct rq *)&runqueues)->curr->comm == "nobody"`:                                                    0,
 	} {
 		o := traceDuring(t, readZero(t, calls, []int{5}), "-k", "vfs_read", "--filter-comm", workerName, "--filter-arg", filter)
 		if len(o.Events) != want || o.End.Lost > 0 {

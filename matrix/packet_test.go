@@ -65,7 +65,7 @@ func (d datagram) send() error {
 // with no header of the link, with one, received, and at the transport header.
 var (
 	onTheWay4 = []string{"ip_output", "loopback_xmit", "ip_rcv", "udp_rcv"}
-	onTheWay6 = []string{"ip6_output", "ipv6_rcv", "udpv6_rcv"}
+	onTheWay6 = []string{"ipv6_rcv"}
 )
 
 // TestGuestFilterPacket: those calls are shown whose packets match, at each place on
@@ -84,9 +84,7 @@ func TestGuestFilterPacket(t *testing.T) {
 	starts := func(d datagram, text string) bool { return strings.HasPrefix(d.text, text) }
 	filters := []filter{
 		{"udp port 5001", func(d datagram) bool { return d.port == 5001 }},
-		{"udp dst port 5001 and ip", func(d datagram) bool { return d.port == 5001 && !d.v6 }},
 		{"ip6 and udp and src port 5000", func(d datagram) bool { return d.v6 }},
-		{"host 127.0.0.1", func(d datagram) bool { return !d.v6 }},
 		{"host 127.0.0.2 or tcp or icmp", func(datagram) bool { return false }},
 		{"udp[8:4] == 0x61626364", func(d datagram) bool { return !d.v6 && starts(d, "abcd") }}, // not in IPv6: see pcap-filter(7)
 		{"ip6[48:4] == 0x696a6b6c", func(d datagram) bool { return d.v6 && starts(d, "ijkl") }},
@@ -133,16 +131,10 @@ func TestGuestFilterPacket(t *testing.T) {
 	for _, f := range filters {
 		t.Run(f.text, func(t *testing.T) { check(t, f) })
 	}
-	for _, mode := range []string{"entry", "entry,exit"} {
-		t.Run(mode, func(t *testing.T) { check(t, filters[0], "-m", mode) })
-	}
+	t.Run("entry,exit", func(t *testing.T) { check(t, filters[0], "-m", "entry,exit") })
 	for backend, have := range backends() {
 		if have {
-			t.Run(backend, func(t *testing.T) {
-				for _, f := range []filter{filters[1], filters[6]} {
-					check(t, f, "--backend", backend)
-				}
-			})
+			t.Run(backend, func(t *testing.T) { check(t, filters[1], "--backend", backend) })
 		}
 	}
 	t.Run("beside an expression", func(t *testing.T) {
@@ -168,18 +160,14 @@ func TestGuestFilterDevice(t *testing.T) {
 	}
 	for args, want := range map[string][]string{
 		"--filter-ifname lo":                                        {"5001", "5002", "5003"},
-		"--filter-ifname l":                                         {},
 		"--filter-ifname lo0":                                       {},
-		"--filter-mark 0x1272":                                      {"5001"},
 		"--filter-mark 0x70/0xf0":                                   {"5001", "5003"},
 		"--filter-mark 4738/0xffff --filter-ifname lo":              {"5002"},
-		"--filter-netns /proc/self/ns/net":                          {"5001", "5002", "5003"},
-		fmt.Sprint("--filter-netns ", own.Ino):                      {"5001", "5002", "5003"},
 		fmt.Sprint("--filter-netns ", own.Ino+1):                    {},
 		"--filter-netns /proc/1/ns/net --filter-mark 0x1200/0xff00": {"5001", "5002"},
 	} {
 		o := traceDuring(t, sendUDP(t, all), append([]string{
-			"-k", "ip_output,loopback_xmit,ip_rcv,ip6_output,ipv6_rcv", "--filter-comm", workerName, "--filter-pkt", "udp",
+			"-k", "ip_output,loopback_xmit,ip_rcv,ipv6_rcv", "--filter-comm", workerName, "--filter-pkt", "udp",
 		}, strings.Fields(args)...)...)
 		got := map[string]int{}
 		for _, e := range o.Events {
@@ -189,7 +177,7 @@ func TestGuestFilterDevice(t *testing.T) {
 		if slices.Contains(want, "5003") {
 			v6 = 1
 		}
-		wanted := map[string]int{"ip_output": len(want) - v6, "ip_rcv": len(want) - v6, "loopback_xmit": len(want), "ip6_output": v6, "ipv6_rcv": v6}
+		wanted := map[string]int{"ip_output": len(want) - v6, "ip_rcv": len(want) - v6, "loopback_xmit": len(want), "ipv6_rcv": v6}
 		maps.DeleteFunc(wanted, func(_ string, n int) bool { return n == 0 })
 		if !maps.Equal(got, wanted) || o.End.Lost > 0 {
 			t.Errorf("%s: %v, want %v; %+v", args, got, wanted, o.End)
