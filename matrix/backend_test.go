@@ -172,29 +172,34 @@ func TestGuestBackendLoss(t *testing.T) {
 	})
 }
 
-// TestGuestNoReturns: a call that nobody wants is not under the kernel's hook for
-// returns: it may wait for long, and there is less to do.
+// TestGuestNoReturns: by kprobe.session a call that nobody wants is not under the
+// kernel's hook for returns: it may wait for long, and there is less to do. fsession.multi
+// has no such way out.
 func TestGuestNoReturns(t *testing.T) {
 	inGuest(t)
-	if !backends()["kprobe.session"] {
-		t.Skip("this kernel has no kprobe.session")
-	}
 	if err := os.WriteFile("/proc/sys/kernel/bpf_stats_enabled", []byte("1"), 0); err != nil {
 		t.Fatal(err)
 	}
 	defer os.WriteFile("/proc/sys/kernel/bpf_stats_enabled", []byte("0"), 0)
 	const calls = 2000
-	for filter, want := range map[string]uint64{"count == 7": 2 * calls, "count == 8": calls} {
-		r := startTrace(t, "-k", "vfs_read", "--backend", "kprobe.session", "--filter-comm", workerName, "--filter-arg", filter)
-		r.ready()
-		before := programRuns(t, "on_probe")
-		readZero(t, calls, []int{7})()
-		ran := programRuns(t, "on_probe") - before
-		r.stop()
-		if ran < want || ran > want+calls/2 {
-			t.Errorf("%s: the program ran %d times for %d calls, want %d", filter, ran, calls, want)
+	programs := map[string]string{"kprobe.session": "on_probe", "fsession.multi": "on_session"}
+	forEachBackend(t, func(t *testing.T, backend string) {
+		unwanted := uint64(2 * calls)
+		if backend == "kprobe.session" {
+			unwanted = calls
 		}
-	}
+		for filter, want := range map[string]uint64{"count == 7": 2 * calls, "count == 8": unwanted} {
+			r := startTrace(t, "-k", "vfs_read", "--backend", backend, "--filter-comm", workerName, "--filter-arg", filter)
+			r.ready()
+			before := programRuns(t, programs[backend])
+			readZero(t, calls, []int{7})()
+			ran := programRuns(t, programs[backend]) - before
+			r.stop()
+			if ran < want || ran > want+calls/2 {
+				t.Errorf("%s: the program ran %d times for %d calls, want %d", filter, ran, calls, want)
+			}
+		}
+	})
 }
 
 // programRuns returns how often programs of a name have run since they were loaded.

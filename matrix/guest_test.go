@@ -17,20 +17,19 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"fgtrace/internal/guesttest"
 )
 
 // Variables that TestKernels sets in a guest.
 const (
-	guestEnv   = "TRACE_GUEST"
 	modulesEnv = "TRACE_MODULES" // the modules that the guest was given
 )
 
 // inGuest skips a test anywhere but in a guest.
 func inGuest(t *testing.T) {
 	t.Helper()
-	if os.Getenv(guestEnv) == "" {
-		t.Skip("runs in the VMs of TestKernels")
-	}
+	guesttest.Only(t)
 }
 
 const tracePath = "/bin/trace"
@@ -106,7 +105,7 @@ func guestCommand(name string, args ...string) *exec.Cmd {
 // environment is this process' own without what belongs to it alone.
 func environment() []string {
 	return slices.DeleteFunc(os.Environ(), func(kv string) bool {
-		return strings.HasPrefix(kv, guestEnv+"=") || strings.HasPrefix(kv, workEnv+"=")
+		return strings.HasPrefix(kv, guesttest.Env+"=") || strings.HasPrefix(kv, workEnv+"=")
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"fgtrace/internal/guesttest"
 	"fgtrace/lab"
 )
 
@@ -273,7 +274,7 @@ func (m *matrix) boot(t *testing.T, g guestKernel) {
 			Argv: []string{binary, "-test.v", "-test.run", cmpOr(os.Getenv(runEnv), guestTests),
 				"-test.count", strconv.Itoa(count), "-test.timeout", (timeout - time.Minute).String()},
 			Env: []string{
-				guestEnv + "=1", modulesEnv + "=" + strings.Join(g.modules, ","), soakEnv + "=" + os.Getenv(soakEnv),
+				guesttest.Env + "=1", modulesEnv + "=" + strings.Join(g.modules, ","), soakEnv + "=" + os.Getenv(soakEnv),
 			},
 			Stdout: out, Stderr: out,
 		})

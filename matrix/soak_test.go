@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fgtrace/internal/guesttest"
 	"fgtrace/lab"
 )
 
@@ -93,7 +94,7 @@ func (m *matrix) soak(t *testing.T, g guestKernel, length time.Duration) {
 	results, err := vm.Run(t.Context(), lab.Job{
 		Argv: []string{"/init", "-test.v", "-test.run", "^" + soakGuest + "$", "-test.timeout", limit.String()},
 		Env: []string{
-			guestEnv + "=1", soakTimeEnv + "=" + length.String(), soakArgsEnv + "=" + os.Getenv(soakArgsEnv),
+			guesttest.Env + "=1", soakTimeEnv + "=" + length.String(), soakArgsEnv + "=" + os.Getenv(soakArgsEnv),
 		},
 		Stdout: out, Stderr: out,
 	})

@@ -1,9 +1,9 @@
 package tracer
 
 import (
-	"os"
 	"testing"
 
+	"fgtrace/internal/guesttest"
 	"fgtrace/tracer/plan"
 	"fgtrace/tracer/spec"
 )
@@ -11,9 +11,7 @@ import (
 // TestGuestExtend runs in the VMs of matrix's TestKernels: targets that are added to
 // a graph keep their numbers, whether the kernel takes them or not.
 func TestGuestExtend(t *testing.T) {
-	if os.Getenv("TRACE_GUEST") == "" {
-		t.Skip("runs in the VMs of matrix's TestKernels")
-	}
+	guesttest.Only(t)
 	k, err := Inspect()
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"fgtrace/internal/guesttest"
 	"fgtrace/tracer/learn"
 )
 
@@ -67,9 +68,7 @@ func address(t *testing.T, name string) uint64 {
 
 // TestGuestLearner runs in the VMs of matrix's TestKernels.
 func TestGuestLearner(t *testing.T) {
-	if os.Getenv("TRACE_GUEST") == "" {
-		t.Skip("runs in the VMs of matrix's TestKernels")
-	}
+	guesttest.Only(t)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	zero, err := os.Open("/dev/zero")

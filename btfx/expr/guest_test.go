@@ -3,7 +3,6 @@ package expr_test
 import (
 	"bytes"
 	"encoding/binary"
-	"os"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -12,15 +11,14 @@ import (
 
 	"fgtrace/btfx/expr"
 	"fgtrace/btfx/expr/codegen"
+	"fgtrace/internal/guesttest"
 )
 
 // TestGuestExpressions runs compiled code in the kernel, over the memory of
 // testdata in a map, and compares it with expr.Eval. It runs in the VMs of matrix's
 // TestKernels, with testdata in /.
 func TestGuestExpressions(t *testing.T) {
-	if os.Getenv("TRACE_GUEST") == "" {
-		t.Skip("runs in the VMs of matrix's TestKernels")
-	}
+	guesttest.Only(t)
 	t.Chdir("/")
 	if err := rlimit.RemoveMemlock(); err != nil {
 		t.Fatal(err)
