@@ -89,7 +89,7 @@ func (g *grapher) during(function string, work func()) []byte {
 	g.set("tracing_on", "1")
 	work()
 	g.set("tracing_on", "0")
-	if err := checkOverrun(); err != nil {
+	if err := checkOverrun(tracefs); err != nil {
 		g.t.Fatal(err)
 	}
 	raw, err := os.ReadFile(filepath.Join(tracefs, "trace"))
@@ -101,9 +101,10 @@ func (g *grapher) during(function string, work func()) []byte {
 
 var overrunPattern = regexp.MustCompile(`(?m)^(overrun|dropped events): ([1-9]\d*)$`)
 
-// checkOverrun finds what the kernel's buffers lost.
-func checkOverrun() error {
-	stats, err := filepath.Glob(filepath.Join(tracefs, "per_cpu/cpu*/stats"))
+// checkOverrun finds what the kernel's buffers lost, those of tracefs or of an
+// instance in it.
+func checkOverrun(dir string) error {
+	stats, err := filepath.Glob(filepath.Join(dir, "per_cpu/cpu*/stats"))
 	if err != nil || len(stats) == 0 {
 		return fmt.Errorf("find statistics of buffers: %v, %v", stats, err)
 	}

@@ -48,6 +48,7 @@ func watchTruth(t *testing.T, funcs ...string) *truth {
 	}
 	w.set("options/sym-offset", "1")
 	w.set("trace_clock", "mono")
+	w.set("tracing_on", "1")
 	w.set("trace", "")
 	if runtime.GOARCH == "arm64" {
 		w.set("set_ftrace_filter", strings.Join(funcs, "\n"))
@@ -92,9 +93,15 @@ func (w *truth) stop() {
 
 func (w *truth) close() { w.stop() }
 
-// hits returns the calls since the beginning.
+// hits returns the calls since the beginning. None is taken while they are read: the
+// kernel may end the text of a buffer early that is written to meanwhile.
 func (w *truth) hits() []hit {
 	w.t.Helper()
+	w.set("tracing_on", "0")
+	defer w.set("tracing_on", "1")
+	if err := checkOverrun(w.dir); err != nil {
+		w.t.Fatal(err)
+	}
 	raw, err := os.ReadFile(filepath.Join(w.dir, "trace"))
 	if err != nil {
 		w.t.Fatal(err)
