@@ -100,15 +100,7 @@ func TestPackets(t *testing.T) {
 	} {
 		answers := map[string]string{}
 		for name, word := range map[string]uint64{"input": skbAt, "run_xdp": xdpAt, "send_xdp": frameAt} {
-			named, err := spec.ParseFiltered([]string{name})
-			if err != nil {
-				t.Fatal(err)
-			}
-			p, err := Resolve(named, k)
-			if err != nil {
-				t.Fatal(err)
-			}
-			err = p.Filter(Filters{Packets: test.packets, Targets: named})
+			p, err := filteredPlan(t, k, name, test.packets)
 			answer := "-"
 			switch {
 			case err == nil:
@@ -137,22 +129,23 @@ func TestPackets(t *testing.T) {
 	}{{Packets{Device: "eth0"}, dstAt, 2}, {Packets{NetNS: 77}, 0, 2}} {
 		put(skbAt+16, broken.refdst)
 		put(skbAt+64, broken.iif)
-		named, err := spec.ParseFiltered([]string{"input"})
+		p, err := filteredPlan(t, k, "input", broken.packets)
 		if err != nil {
-			t.Fatal(err)
-		}
-		p, err := Resolve(named, k)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := p.Filter(Filters{Packets: broken.packets, Targets: named}); err != nil {
 			t.Fatal(err)
 		}
 		if value, err := expr.Eval(p.Targets[0].Condition, &expr.World{Args: []uint64{1, skbAt, 0}, Read: read}); err == nil {
 			t.Errorf("%+v: %d, and nothing can be known", broken.packets, value)
 		}
 	}
-	named, err := spec.ParseFiltered([]string{"read"})
+	if _, err := filteredPlan(t, k, "read", Packets{Device: "lo"}); err == nil || !strings.Contains(err.Error(), "filter calls of read: no parameter is a pointer to a struct sk_buff") {
+		t.Errorf("a function without a packet: %v", err)
+	}
+}
+
+// filteredPlan plans to trace a function, and filters its calls by their packets.
+func filteredPlan(t *testing.T, k *Kernel, name string, packets Packets) (*Plan, error) {
+	t.Helper()
+	named, err := spec.ParseFiltered([]string{name})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +153,5 @@ func TestPackets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := p.Filter(Filters{Packets: Packets{Device: "lo"}, Targets: named}); err == nil || !strings.Contains(err.Error(), "filter calls of read: no parameter is a pointer to a struct sk_buff") {
-		t.Errorf("a function without a packet: %v", err)
-	}
+	return p, p.Filter(Filters{Packets: packets, Targets: named})
 }
