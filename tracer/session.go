@@ -565,7 +565,7 @@ type Loss struct {
 	Running                uint64 // calls that have not returned, as far as the programs know
 	NoTree                 uint64 // roots of a graph, as too many tasks had one
 	TooDeep                uint64 // nodes of a graph, as too many were under way in their tree
-	Unread                 uint64 // calls whose packets could not be read as far as the filter looks
+	Unread                 uint64 // calls of which it could not be read whether their packets match
 }
 
 // Losses returns what was left out so far, by target, and the recursion misses

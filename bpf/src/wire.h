@@ -167,7 +167,7 @@ struct counters {
 	u64 no_exit;      /* whose slot was found by another call with the same frame */
 	u64 no_tree;      /* roots left out, as too many tasks had one */
 	u64 too_deep;     /* nodes left out, as too many were under way in their tree */
-	u64 unread;       /* calls left out, as their packets could not be read as far as the filter goes */
+	u64 unread;       /* calls left out, as it could not be read whether their packets match */
 };
 
 /* What is answered to a condition. */

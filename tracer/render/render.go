@@ -90,7 +90,7 @@ type End struct {
 	ExitLost  uint64 // nodes that had returned, and whose exit was not seen
 	NoTree    uint64 // roots left out, as too many tasks had one
 	TooDeep   uint64 // nodes left out, as too many were under way
-	Unread    uint64 // calls left out, as their packets could not be read as far as the filter looks
+	Unread    uint64 // calls left out, as it could not be read whether their packets match
 	LostOpens uint64 // nodes that were shown at their end only
 }
 
