@@ -151,9 +151,7 @@ func TestGuestFilterVariables(t *testing.T) {
 		"vfs_write == 1":    "at offset 0: there is no vfs_write here",
 		"init_nett.ns.inum": "at offset 0: there is no init_nett here",
 	} {
-		if res := run(t, "-k", "vfs_read", "--filter-arg", filter, "--", "true"); res.Status != 2 || !strings.Contains(res.Stderr, want) {
-			t.Errorf("%s: status %d: %q, want %q", filter, res.Status, res.Stderr, want)
-		}
+		refuses(t, want, "-k", "vfs_read", "--filter-arg", filter, "--", "true")
 	}
 }
 
@@ -384,6 +382,14 @@ func TestGuestDurationThreshold(t *testing.T) {
 	}
 }
 
+// refuses runs trace with what it should find wrong, before it attaches anything.
+func refuses(t *testing.T, want string, args ...string) {
+	t.Helper()
+	if res := run(t, args...); res.Status != 2 || !strings.Contains(res.Stderr, want) || res.Stdout != "" {
+		t.Errorf("%q: %+v, want %q", args, res, want)
+	}
+}
+
 // TestGuestFilterErrors: an expression that does not apply is an error of a name,
 // before anything is attached, and leaves out functions of a glob.
 func TestGuestFilterErrors(t *testing.T) {
@@ -396,10 +402,7 @@ func TestGuestFilterErrors(t *testing.T) {
 		"retval < 0":    "there is no result",
 		"file == \"x\"": "a string is compared with",
 	} {
-		res := run(t, "-k", "vfs_read", "--filter-arg", expression, "--", "true")
-		if res.Status != 2 || !strings.Contains(res.Stderr, want) || res.Stdout != "" {
-			t.Errorf("%s: status %d: %q, want %q", expression, res.Status, res.Stderr, want)
-		}
+		refuses(t, want, "-k", "vfs_read", "--filter-arg", expression, "--", "true")
 	}
 	o := traceDuring(t, readZero(t, 3, []int{7}), "-k", "vfs_read,vfs_fsync*", "--filter-comm", workerName, "--filter-arg", "count == 7")
 	if got := readSizes(t, o.Events); fmt.Sprint(got) != "[7 7 7]" {
@@ -418,10 +421,7 @@ func TestGuestFilterErrors(t *testing.T) {
 		"--duration-threshold -1ms":          "-1ms is negative",
 		"-k consume_skb --filter-ret retval": "filter calls of consume_skb: at offset 0: there is no result",
 	} {
-		res := run(t, append([]string{"-k", "vfs_read"}, strings.Fields(args)...)...)
-		if res.Status != 2 || !strings.Contains(res.Stderr, want) {
-			t.Errorf("%s: status %d: %q, want %q", args, res.Status, res.Stderr, want)
-		}
+		refuses(t, want, append([]string{"-k", "vfs_read"}, strings.Fields(args)...)...)
 	}
 	if res := run(t, "-k", "vfs_fsync*", "--filter-arg", "count == 7", "--", "true"); res.Status == 0 || !strings.Contains(res.Stderr, "can be traced") {
 		t.Errorf("status %d: %s", res.Status, res.Stderr)

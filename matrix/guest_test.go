@@ -21,10 +21,8 @@ import (
 	"fgtrace/internal/guesttest"
 )
 
-// Variables that TestKernels sets in a guest.
-const (
-	modulesEnv = "TRACE_MODULES" // the modules that the guest was given
-)
+// modulesEnv names the modules that a guest was given; TestKernels sets it.
+const modulesEnv = "TRACE_MODULES"
 
 // inGuest skips a test anywhere but in a guest.
 func inGuest(t *testing.T) {
