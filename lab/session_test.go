@@ -150,3 +150,17 @@ func TestDamaged(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 }
+
+// TestPanicOfEmulator: flags that are always 0 tell a broken emulator from a kernel.
+func TestPanicOfEmulator(t *testing.T) {
+	for line, want := range map[string]bool{
+		"[  265.771817] RSP: 0018:ff6ff760806775b0 EFLAGS: 41da92da":                    true,
+		"[    1.000000] RSP: 0018:ff6ff760806775b0 EFLAGS: 00010246":                    false,
+		"[    1.000000] RSP: 002b:00002ad0c44b26a8 EFLAGS: 003f7fd7 ORIG_RAX: 00000141": false,
+		"Kernel panic - not syncing: Fatal exception in interrupt":                      false,
+	} {
+		if got := (&GuestPanicError{Console: []string{"first", line}}).Emulator(); got != want {
+			t.Errorf("%s: %v", line, got)
+		}
+	}
+}

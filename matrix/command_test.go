@@ -19,12 +19,12 @@ import (
 // TestGuestStatus checks that the command's status is trace's.
 func TestGuestStatus(t *testing.T) {
 	inGuest(t)
-	for script, want := range map[string]int{
+	for script, want := range ofShare(t, map[string]int{
 		"exit 0":      0,
 		"exit 7":      7,
 		"kill -9 $$":  128 + int(unix.SIGKILL),
 		"kill -15 $$": 128 + int(unix.SIGTERM),
-	} {
+	}) {
 		t.Run(script, func(t *testing.T) {
 			runJSON(t, want, "-k", "icmp_rcv", "--", "sh", "-c", script)
 		})

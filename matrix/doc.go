@@ -9,5 +9,7 @@
 //	TRACE_VM_TESTS=1 TRACE_MATRIX=amd64:6.12,7.2 go test -v -timeout 30m ./matrix
 //
 // TRACE_RUN narrows the guest's tests like -test.run, TRACE_VMS sets how many
-// VMs run at once, TRACE_SOAK=1 runs each test many times.
+// VMs run at once, TRACE_SOAK=1 runs each test many times. Where cases are many and
+// alike, each is on every third kernel (inShare); with TRACE_RUN or TRACE_SOAK all are
+// on all of them.
 package matrix

@@ -96,7 +96,7 @@ func TestGuestFilterArg(t *testing.T) {
 			t.Errorf("%d events, want %d of each of %v; %+v", len(o.Events), len(want), kinds, o.End)
 		}
 	}
-	for _, f := range []filter{
+	for i, f := range []filter{
 		{[]string{"count > 100"}, func(n int) bool { return n > 100 }},
 		{[]string{"count > 100", "count < 4096"}, func(n int) bool { return n > 100 && n < 4096 }},
 		{[]string{"file->f_inode->i_rdev == (1 << 20 | 5) && count == 16"}, func(n int) bool { return n == 16 }},
@@ -106,6 +106,9 @@ func TestGuestFilterArg(t *testing.T) {
 		{[]string{"((struct file *)8)->f_inode || 1"}, func(int) bool { return false }}, // it can't be read
 		large,
 	} {
+		if !inShare(t, i) {
+			continue
+		}
 		t.Run(strings.Join(f.exprs, ", "), func(t *testing.T) { check(t, f) })
 	}
 	t.Run("of one function", func(t *testing.T) {
@@ -135,22 +138,22 @@ func TestGuestFilterVariables(t *testing.T) {
 		t.Fatal(err)
 	}
 	const calls = 4
-	for filter, want := range map[string]int{
+	for filter, want := range ofShare(t, map[string]int{
 		fmt.Sprint(`jiffies && init_task.pid == 0 && init_task.comm == "swapper/0" && (long)&init_net < 0 && *(unsigned *)&nr_threads > 1 && init_net.ns.inum == `, own.Ino): calls,
 		fmt.Sprint("jiffies && init_net.ns.inum == ", own.Ino+1):                                               0,
 		`((struct rq *)&runqueues)->cpu == 0 && ((struct rq *)&runqueues)->curr->comm == "` + workerName + `"`: calls, // the guest has one CPU
 		`((struct rq *)&runqueues)->curr->comm == "nobody"`:                                                    0,
-	} {
+	}) {
 		o := traceDuring(t, readZero(t, calls, []int{5}), "-k", "vfs_read", "--filter-comm", workerName, "--filter-arg", filter)
 		if len(o.Events) != want || o.End.Lost > 0 {
 			t.Errorf("%s: %d calls, want %d; %+v", filter, len(o.Events), want, o.End)
 		}
 	}
-	for filter, want := range map[string]string{
+	for filter, want := range ofShare(t, map[string]string{
 		"nr_threads > 1":    "at offset 0: BTF does not have the type of nr_threads: write *(TYPE *)&nr_threads",
 		"vfs_write == 1":    "at offset 0: there is no vfs_write here",
 		"init_nett.ns.inum": "at offset 0: there is no init_nett here",
-	} {
+	}) {
 		refuses(t, want, "-k", "vfs_read", "--filter-arg", filter, "--", "true")
 	}
 }
@@ -394,14 +397,14 @@ func refuses(t *testing.T, want string, args ...string) {
 // before anything is attached, and leaves out functions of a glob.
 func TestGuestFilterErrors(t *testing.T) {
 	inGuest(t)
-	for expression, want := range map[string]string{
+	for expression, want := range ofShare(t, map[string]string{
 		"counts > 1":    "trace: filter calls of vfs_read: at offset 0: there is no counts here: count?; parameters are file, buf, count, pos\ncounts > 1\n^\n",
 		"count >":       "trace: filter calls of vfs_read: at offset 7: the end where a value is expected\ncount >\n       ^\n",
 		"file->f_ino":   "at offset 6: struct file has no member f_ino",
 		"skb->len":      "there is no skb here",
 		"retval < 0":    "there is no result",
 		"file == \"x\"": "a string is compared with",
-	} {
+	}) {
 		refuses(t, want, "-k", "vfs_read", "--filter-arg", expression, "--", "true")
 	}
 	o := traceDuring(t, readZero(t, 3, []int{7}), "-k", "vfs_read,vfs_fsync*", "--filter-comm", workerName, "--filter-arg", "count == 7")
@@ -411,7 +414,7 @@ func TestGuestFilterErrors(t *testing.T) {
 	if reason, ok := o.End.skipped("vfs_fsync"); !ok || !strings.Contains(reason, "there is no count here") {
 		t.Errorf("vfs_fsync is not told of: %q; %+v", reason, o.End)
 	}
-	for args, want := range map[string]string{
+	for args, want := range ofShare(t, map[string]string{
 		"--filter-ret retvall<0":             "there is no retvall here, only retval",
 		"--filter-ret count>0":               "there is no count here, only retval",
 		"-m entry --filter-ret retval<0":     "parse --filter-ret: entries alone have no exits",
@@ -420,7 +423,7 @@ func TestGuestFilterErrors(t *testing.T) {
 		"-g --duration-threshold 1ms":        "it doesn't go with -g",
 		"--duration-threshold -1ms":          "-1ms is negative",
 		"-k consume_skb --filter-ret retval": "filter calls of consume_skb: at offset 0: there is no result",
-	} {
+	}) {
 		refuses(t, want, append([]string{"-k", "vfs_read"}, strings.Fields(args)...)...)
 	}
 	if res := run(t, "-k", "vfs_fsync*", "--filter-arg", "count == 7", "--", "true"); res.Status == 0 || !strings.Contains(res.Stderr, "can be traced") {

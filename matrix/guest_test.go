@@ -3,6 +3,7 @@ package matrix
 import (
 	"bytes"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"regexp"
@@ -21,13 +22,47 @@ import (
 	"fgtrace/internal/guesttest"
 )
 
-// modulesEnv names the modules that a guest was given; TestKernels sets it.
-const modulesEnv = "TRACE_MODULES"
+// What TestKernels tells a guest.
+const (
+	modulesEnv = "TRACE_MODULES" // the modules that it was given
+	shareEnv   = "TRACE_SHARE"   // a number: which of many cases are its own; "": all
+)
+
+// shares is how many kernels there are for each that has a case.
+const shares = 3
+
+// inShare tells whether a case is this guest's. Where cases are many and alike, each is
+// on every third kernel, so that the matrix ends in time; in the long form, and where
+// tests are picked, each is on all of them.
+func inShare(t *testing.T, number int) bool {
+	t.Helper()
+	share := os.Getenv(shareEnv)
+	if share == "" {
+		return true
+	}
+	n, err := strconv.Atoi(share)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return number%shares == n%shares
+}
 
 // inGuest skips a test anywhere but in a guest.
 func inGuest(t *testing.T) {
 	t.Helper()
 	guesttest.Only(t)
+}
+
+// ofShare returns the cases that are this guest's, of cases by name.
+func ofShare[V any](t *testing.T, cases map[string]V) map[string]V {
+	t.Helper()
+	mine := map[string]V{}
+	for i, name := range slices.Sorted(maps.Keys(cases)) {
+		if inShare(t, i) {
+			mine[name] = cases[name]
+		}
+	}
+	return mine
 }
 
 const tracePath = "/bin/trace"

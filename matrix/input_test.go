@@ -12,7 +12,7 @@ import (
 // TestGuestBadInput checks messages and statuses, where nothing is traced.
 func TestGuestBadInput(t *testing.T) {
 	inGuest(t)
-	for name, test := range map[string]struct {
+	for name, test := range ofShare(t, map[string]struct {
 		args   []string
 		status int
 		stderr string
@@ -25,7 +25,7 @@ func TestGuestBadInput(t *testing.T) {
 		"no command":       {[]string{"-k", "icmp_rcv", "--", "no-such-command"}, 1, `find command: .*no-such-command`},
 		"bad glob":         {[]string{"-k", "icmp_[rs"}, 2, `unclosed bracket`},
 		"bad mode":         {[]string{"-k", "icmp_rcv", "-m", "x"}, 2, `no mode "x"`},
-	} {
+	}) {
 		t.Run(name, func(t *testing.T) {
 			res := run(t, append([]string{"--json"}, test.args...)...)
 			if res.Status != test.status || !regexp.MustCompile(test.stderr).MatchString(res.Stderr) {

@@ -125,7 +125,10 @@ func TestGuestFilterPacket(t *testing.T) {
 			t.Errorf("%s: %+v", f.text, o.End)
 		}
 	}
-	for _, f := range filters {
+	for i, f := range filters {
+		if !inShare(t, i) {
+			continue
+		}
 		t.Run(f.text, func(t *testing.T) { check(t, f) })
 	}
 	t.Run("entry,exit", func(t *testing.T) { check(t, filters[0], "-m", "entry,exit") })
@@ -155,14 +158,14 @@ func TestGuestFilterDevice(t *testing.T) {
 	if err := unix.Stat("/proc/self/ns/net", &own); err != nil {
 		t.Fatal(err)
 	}
-	for args, want := range map[string][]string{
+	for args, want := range ofShare(t, map[string][]string{
 		"--filter-ifname lo":                                        {"5001", "5002", "5003"},
 		"--filter-ifname lo0":                                       {},
 		"--filter-mark 0x70/0xf0":                                   {"5001", "5003"},
 		"--filter-mark 4738/0xffff --filter-ifname lo":              {"5002"},
 		fmt.Sprint("--filter-netns ", own.Ino+1):                    {},
 		"--filter-netns /proc/1/ns/net --filter-mark 0x1200/0xff00": {"5001", "5002"},
-	} {
+	}) {
 		o := traceDuring(t, sendUDP(t, all), append([]string{
 			"-k", "ip_output,loopback_xmit,ip_rcv,ipv6_rcv", "--filter-comm", workerName, "--filter-pkt", "udp",
 		}, strings.Fields(args)...)...)
@@ -241,7 +244,7 @@ func TestGuestFilterTCP(t *testing.T) {
 // TestGuestFilterPacketErrors: functions without a packet, and filters that are none.
 func TestGuestFilterPacketErrors(t *testing.T) {
 	inGuest(t)
-	for args, want := range map[string]string{
+	for args, want := range ofShare(t, map[string]string{
 		"-k vfs_read --filter-pkt icmp":              "filter calls of vfs_read: no parameter is a pointer to a struct sk_buff",
 		"-k ip_rcv --filter-pkt icmp_and":            "parse --filter-pkt: compile filter \"icmp_and\": ",
 		"-k ip_rcv --filter-pkt host":                "syntax error",
@@ -254,7 +257,7 @@ func TestGuestFilterPacketErrors(t *testing.T) {
 		"-k ip_rcv --filter-mark x":                  "parse --filter-mark: \"x\" is no number of 32 bits",
 		"-k ip_rcv --filter-ifname sixteen_bytes_xx": "parse --filter-ifname: \"sixteen_bytes_xx\" is longer than the 15 bytes",
 		"-k vfs_read --filter-ifname lo":             "filter calls of vfs_read: no parameter is a pointer",
-	} {
+	}) {
 		fields := strings.Fields(args)
 		for i := range fields {
 			fields[i] = strings.ReplaceAll(fields[i], "%", " ")
