@@ -13,7 +13,7 @@ die() { printf 'deps: %s\n' "$*" >&2; exit 1; }
 
 host="iputils-ping"
 demo="ca-certificates qemu-system-x86 xz-utils dpkg debian-archive-keyring"
-test="$demo qemu-system-arm busybox-static clang-19 llvm-19 jq git make"
+test="$demo qemu-system-arm busybox-static clang-19 llvm-19 jq git make tshark tcpdump"
 libpcap="clang-19 lld-19 wasi-libc libclang-rt-19-dev-wasm32 bison flex curl ca-certificates"
 
 [ $# -gt 0 ] || set -- demo
