@@ -35,7 +35,7 @@ func (l *Layout) AppendJSON(dst, raw []byte, syms Symbols) []byte {
 	}
 	switch l.Kind {
 	case Struct, Union:
-		if l.cost > maxCost {
+		if l.Elided || l.cost > maxCost {
 			return append(dst, "null"...)
 		}
 		dst = append(dst, '{')

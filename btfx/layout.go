@@ -6,6 +6,7 @@ import (
 	"math/bits"
 	"slices"
 	"sort"
+	"strings"
 )
 
 // ValueKind says how the bytes of a value are read and printed.
@@ -54,6 +55,8 @@ type Layout struct {
 
 	Values []EnumValue // of Enum, sorted by value; of equal ones, BTF's first is the first
 	Flags  bool        // of Enum: the values are single bits, and print as "A|B"
+
+	Elided bool // of Struct and Union: the members are not shown, see Limited
 
 	// cost is the number of scalars that printing a value reads, so that
 	// malformed types can't make it endless.
@@ -295,6 +298,55 @@ func (l *Layout) addCost(n int) {
 // scalar reports whether a value is one word.
 func (l *Layout) scalar() bool {
 	return l.Kind != Struct && l.Kind != Union && l.Kind != Array && l.Kind != Void
+}
+
+// Limited returns a layout that shows members of structs within one another, as many
+// levels of them; what is below prints as {...}, and is null in JSON. 0: all of them.
+func (l *Layout) Limited(levels int) *Layout {
+	if levels <= 0 {
+		return l
+	}
+	return l.limited(levels)
+}
+
+func (l *Layout) limited(levels int) *Layout {
+	switch l.Kind {
+	case Array:
+		elem := l.Elem.limited(levels)
+		if elem == l.Elem {
+			return l
+		}
+		limited := *l
+		limited.Elem = elem
+		return &limited
+	case Struct, Union:
+	default:
+		return l
+	}
+	limited := *l
+	if levels == 0 {
+		limited.Elided, limited.Members = true, nil
+		return &limited
+	}
+	limited.Members = slices.Clone(l.Members)
+	for i := range limited.Members {
+		m := &limited.Members[i]
+		below := levels - 1
+		if m.Name == "" { // its members are those of the struct around it
+			below = levels
+		}
+		m.Layout = m.Layout.limited(below)
+	}
+	return &limited
+}
+
+// ArrayOf returns the layout of an array of so many of these.
+func (l *Layout) ArrayOf(n int) *Layout {
+	name, inner, ok := strings.Cut(l.Type, "[")
+	if ok {
+		inner = "[" + inner
+	}
+	return &Layout{Type: fmt.Sprintf("%s[%d]%s", name, n, inner), Kind: Array, Size: n * l.Size, Elem: l, Len: n, cost: 1 + n*max(l.cost, 1)}
 }
 
 // EnumName returns the name of an enumerator by its value.

@@ -43,7 +43,10 @@ func (l *Layout) AppendText(dst, raw []byte, syms Symbols) []byte {
 	}
 	switch l.Kind {
 	case Struct, Union:
-		if l.cost > maxCost {
+		switch {
+		case l.Elided:
+			return append(dst, "{...}"...)
+		case l.cost > maxCost:
 			return append(dst, "<large>"...)
 		}
 		dst = append(dst, '{')

@@ -138,7 +138,7 @@ func (c *checker) value(n Node) (*Tree, error) {
 	case *Sizeof:
 		return c.sizeof(n)
 	case *Call:
-		return nil, c.errorf(n.At, "there is no function %s", n.Func)
+		return c.integer(n)
 	case *Name:
 		if t, ok, err := c.constantName(n); ok || err != nil {
 			return t, err

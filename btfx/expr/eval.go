@@ -3,6 +3,7 @@ package expr
 import (
 	"encoding/binary"
 	"fmt"
+	"math/bits"
 )
 
 // World is what an expression is evaluated over.
@@ -50,6 +51,8 @@ func Eval(t *Tree, w *World) (uint64, error) {
 		return wrap(-x, t.Type), nil
 	case Invert:
 		return wrap(^x, t.Type), nil
+	case Swap:
+		return bits.ReverseBytes64(x) >> (64 - 8*t.Type.Size), nil
 	case Both, Either:
 		if (x != 0) == (t.Op == Either) {
 			return wrap(x, Type{Kind: Bool}), nil

@@ -53,6 +53,7 @@ const (
 	Convert    // X, to Type
 	Negate
 	Invert // ~
+	Swap   // X, its bytes in the opposite order
 	Add
 	Sub
 	Mul
@@ -76,7 +77,7 @@ const (
 
 // String returns the operation's name.
 func (o Op) String() string {
-	names := [...]string{"const", "arg", "retval", "cpu", "load", "same", "convert", "negate", "invert", "add", "sub", "mul", "div",
+	names := [...]string{"const", "arg", "retval", "cpu", "load", "same", "convert", "negate", "invert", "swap", "add", "sub", "mul", "div",
 		"mod", "and", "or", "xor", "shl", "shr", "eq", "ne", "lt", "le", "both", "either", "choose", "match", "told"}
 	if int(o) < len(names) {
 		return names[o]

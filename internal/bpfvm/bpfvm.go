@@ -20,6 +20,8 @@ type VM struct {
 	CPU      uint64
 	// Loads says that code may load what Read reads: 0 where that fails.
 	Loads bool
+	// Out is memory that code may write to, from OutAddr on.
+	Out []byte
 
 	regs   [11]uint64
 	stack  [stackSize]byte
@@ -31,6 +33,9 @@ const (
 	stackSize = 512
 	frame     = 0x7fff_0000_1000 // where R10 points to
 	maxSteps  = 1 << 20
+
+	// OutAddr is where code finds VM.Out.
+	OutAddr = 0x7fff_1000_0000
 )
 
 // SetStack writes a word at an offset from the frame pointer.
@@ -102,11 +107,22 @@ func (v *VM) Run(insns asm.Instructions) (uint64, error) {
 }
 
 func (v *VM) memory(addr uint64, size int) ([]byte, error) {
+	if out, ok := v.out(addr, uint64(size)); ok {
+		return out, nil
+	}
 	off := int64(addr-frame) + stackSize
 	if off < 0 || off+int64(size) > stackSize || off%int64(size) != 0 {
 		return nil, fmt.Errorf("%d bytes at %d from the frame", size, off-stackSize)
 	}
 	return v.stack[off:][:size], nil
+}
+
+func (v *VM) out(addr, size uint64) ([]byte, bool) {
+	at := addr - OutAddr
+	if at > uint64(len(v.Out)) || size > uint64(len(v.Out))-at {
+		return nil, false
+	}
+	return v.Out[at:][:size], true
 }
 
 func (v *VM) step(ins *asm.Instruction) error {
@@ -142,7 +158,9 @@ func (v *VM) step(ins *asm.Instruction) error {
 		var word [8]byte
 		binary.LittleEndian.PutUint64(word[:], v.regs[ins.Src])
 		copy(m, word[:])
-		v.wrote(addr)
+		if _, isOut := v.out(addr, 1); !isOut {
+			v.wrote(addr)
+		}
 		return nil
 	case asm.ALUClass, asm.ALU64Class:
 		return v.calculate(ins, class == asm.ALU64Class)
@@ -218,13 +236,15 @@ func (v *VM) calculate(ins *asm.Instruction, wide bool) error {
 			x = uint64(bits.ReverseBytes16(uint16(v.regs[ins.Dst])))
 		case 32:
 			x = uint64(bits.ReverseBytes32(uint32(v.regs[ins.Dst])))
+		case 64:
+			x = bits.ReverseBytes64(v.regs[ins.Dst])
 		default:
 			return fmt.Errorf("swap of %d bits", ins.Constant)
 		}
 	default:
 		return fmt.Errorf("unknown operation %v", op)
 	}
-	if !wide {
+	if !wide && ins.OpCode.ALUOp() != asm.Swap {
 		x = uint64(uint32(x))
 	}
 	v.regs[ins.Dst] = x
@@ -278,12 +298,15 @@ func (v *VM) call(fn asm.BuiltinFunc) error {
 	default:
 		return fmt.Errorf("unknown function %v", fn)
 	}
-	off := int64(r[1]-frame) + stackSize
-	if size := int64(r[2]); off < 0 || size < 1 || size > stackSize || off+size > stackSize {
-		return fmt.Errorf("%v: %d bytes at %d from the frame", fn, size, off-stackSize)
+	to, isOut := v.out(r[1], r[2])
+	if !isOut {
+		off := int64(r[1]-frame) + stackSize
+		if size := int64(r[2]); off < 0 || size < 1 || size > stackSize || off+size > stackSize {
+			return fmt.Errorf("%v: %d bytes at %d from the frame", fn, size, off-stackSize)
+		}
+		to = v.stack[off:][:r[2]]
+		v.wrote(r[1])
 	}
-	to := v.stack[off:][:r[2]]
-	v.wrote(r[1])
 	switch fn {
 	case asm.FnProbeReadKernel:
 		v.regs[0] = 0

@@ -72,6 +72,10 @@ func Compile(t *expr.Tree, f Frame) (Code, error) {
 		}
 	}
 	e.Place(end)
+	return e.code()
+}
+
+func (e *emitter) code() (Code, error) {
 	if e.bottom < -stackSize {
 		return Code{}, fmt.Errorf("compile expression: it takes %d bytes of the stack's %d", -int(e.bottom), stackSize)
 	}
@@ -90,6 +94,11 @@ type emitter struct {
 	unread bpfasm.Label
 	top    int16
 	bottom int16
+
+	// Of outputs.
+	to        int16 // where the address is that they are written to
+	tellsNull bool  // a NULL pointer is told from other faults, by going to null
+	null      bpfasm.Label
 }
 
 // push takes memory on the stack, until pop.
@@ -153,6 +162,8 @@ func (e *emitter) value(t *expr.Tree) error {
 	case expr.Invert:
 		e.Add(asm.Xor.Imm(asm.R0, -1))
 		e.wrap(asm.R0, t.Type)
+	case expr.Swap:
+		e.Add(asm.HostTo(asm.BE, asm.R0, bpfasm.SizeOf(t.Type.Size)))
 	default:
 		return e.binary(t)
 	}
@@ -274,6 +285,7 @@ func (e *emitter) loadField(t *expr.Tree) error {
 	if err := e.address(t.X); err != nil {
 		return err
 	}
+	e.checkNull()
 	at := e.push(8)
 	e.read(asm.FnProbeReadKernel, t.Disp, at, int32(t.Type.Size))
 	e.JumpIf(asm.JNE, asm.R0, 0, e.fault)
@@ -287,6 +299,7 @@ func (e *emitter) loadField(t *expr.Tree) error {
 }
 
 func (e *emitter) load(t *expr.Tree) {
+	e.checkNull()
 	at := e.push(8)
 	e.read(asm.FnProbeReadKernel, t.Disp, at, int32(t.Type.Size))
 	e.JumpIf(asm.JNE, asm.R0, 0, e.fault)
@@ -341,6 +354,7 @@ func (e *emitter) thisCPU(offsets uint64) {
 func (e *emitter) same(t *expr.Tree) {
 	text := []byte(t.Text)
 	room := int16(len(text)+2+7) &^ 7
+	e.checkNull()
 	kept := e.push(8)
 	at := e.push(room)
 	differ, end := e.Label(), e.Label()
