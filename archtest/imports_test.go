@@ -39,6 +39,7 @@ var levels = map[string]int{
 	"tracer/learn":          3,
 	"tracer/packet":         3,
 	"tracer/packet/codegen": 4,
+	"tracer/packet/dissect": 4,
 	"tracer/reach":          4,
 	"tracer/spec":           3,
 	"tracer/stack":          3,
