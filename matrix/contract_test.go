@@ -17,6 +17,8 @@ type output struct {
 	Start  start
 	Events []event
 	End    end
+
+	Counted []string // objects of values that were added up
 }
 
 type start struct {
@@ -43,6 +45,8 @@ type event struct {
 	Comm      string  `json:"comm"`
 	Stack     []frame `json:"stack"`
 	Truncated bool    `json:"truncated"`
+	Values    []value `json:"values"`
+	Packet    *packet `json:"packet"`
 
 	// Of a function graph.
 	Parent  uint64 `json:"parent"`
@@ -58,10 +62,19 @@ type event struct {
 // json.Number.
 type value struct {
 	Name  string `json:"name"`
+	Expr  string `json:"expr"`
 	Type  string `json:"type"`
 	Value any    `json:"value"`
 	Addr  string `json:"addr"`
 	Error string `json:"error"`
+}
+
+// packet is a packet at an entry.
+type packet struct {
+	Length   int              `json:"length"`
+	Captured int              `json:"captured"`
+	Link     string           `json:"link"`
+	Layers   []map[string]any `json:"layers"`
 }
 
 type frame struct {
@@ -158,6 +171,10 @@ func parseOutput(raw []byte, mode string) (*output, error) {
 		case i == len(lines)-1:
 			err = parseLine(line, &o.End, nil, "end", endKeys)
 		default:
+			if strings.HasPrefix(line, `{"event":"values",`) {
+				o.Counted = append(o.Counted, line)
+				continue
+			}
 			e := event{}
 			if err = parseLine(line, &e, &e.keys, "", eventKeys); err == nil {
 				err = e.check(mode)
@@ -178,11 +195,11 @@ var (
 	startKeys = keys{required: []string{"event", "kernel", "arch", "version", "argv", "targets", "realtime_offset_ns"}}
 	endKeys   = keys{
 		required: []string{"event", "events", "lost", "recursion_misses", "skipped"},
-		optional: []string{"self", "no_entry", "no_exit", "running", "exit_lost", "roots_left_out", "too_deep", "packets_unread", "late", "targets"},
+		optional: []string{"self", "no_entry", "no_exit", "running", "exit_lost", "roots_left_out", "too_deep", "packets_unread", "packets_lost", "late", "targets"},
 	}
 	eventKeys = keys{
 		required: []string{"event", "id", "func", "module", "time_ns", "cpu", "pid", "tid"},
-		optional: []string{"demangled", "args", "retval", "duration_ns", "comm", "stack", "stack_error", "truncated", "own_ns", "end", "parent", "depth", "context"},
+		optional: []string{"demangled", "args", "retval", "duration_ns", "comm", "packet", "values", "stack", "stack_error", "truncated", "own_ns", "end", "parent", "depth", "context"},
 	}
 )
 

@@ -274,6 +274,86 @@ func TestGuestFilterRoots(t *testing.T) {
 	}
 }
 
+// TestGuestFilterNode: below the roots those calls are shown for which expressions hold,
+// and functions that they do not apply to are left out.
+func TestGuestFilterNode(t *testing.T) {
+	inGuest(t)
+	sizes := []int{16, 200}
+	args := []string{"-k", "vfs_read", "-g", "--fgraph-max-depth", "1", "--no-learn", "--filter-comm", workerName, "--filter-node", "count == 200"}
+	check := func(t *testing.T, args ...string) {
+		t.Helper()
+		o := traceDuring(t, readZero(t, 4, sizes), args...)
+		if got := len(o.of("call", "vfs_read")); got != 8 {
+			t.Errorf("%d roots, want 8; %+v", got, o.End)
+		}
+		below := 0
+		for _, e := range o.Events {
+			count, ok := e.arg("count")
+			if e.Depth > 0 && (!ok || fmt.Sprint(count.Value) != "200") {
+				t.Errorf("a node that was not asked for: %+v", e)
+			}
+			if e.Func == "rw_verify_area" {
+				below++
+			}
+		}
+		if below != 4 {
+			t.Errorf("%d nodes, want 4; %+v", below, o.End)
+		}
+		if !slices.ContainsFunc(o.End.Skipped, func(s skip) bool { return s.Reason == "the filter does not apply: there is no count here" }) {
+			t.Errorf("nothing is told of functions that have no count: %+v", o.End.Skipped)
+		}
+	}
+	t.Run("chosen", func(t *testing.T) { check(t, args...) })
+	for backend, have := range backends() {
+		if have {
+			t.Run(backend, func(t *testing.T) { check(t, append(args, "--backend", backend)...) })
+		}
+	}
+}
+
+// TestGuestLongNodes: with a threshold a graph has what took so long, and text opens what
+// that was called in.
+func TestGuestLongNodes(t *testing.T) {
+	inGuest(t)
+	const least = 30 * time.Millisecond
+	wait := func() {
+		onWorker(func() {
+			for range 3 {
+				if err := unix.Nanosleep(&unix.Timespec{Nsec: int64(2 * least)}, nil); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	args := []string{
+		"-k", "hrtimer_nanosleep", "-g", "--fgraph-max-depth", "3", "--no-learn", "--fgraph-include", "do_nanosleep,hrtimer_start_range_ns,schedule,hrtimer_*",
+		"--filter-comm", workerName, "--duration-threshold", least.String(),
+	}
+	o := traceDuring(t, wait, args...)
+	roots := o.of("call", "hrtimer_nanosleep")
+	sleeps := o.of("call", "do_nanosleep")
+	if len(roots) != 3 || len(sleeps) != 3 {
+		t.Fatalf("%d roots and %d nodes, want 3 of each; %+v", len(roots), len(sleeps), o.End)
+	}
+	for _, e := range o.Events {
+		if e.Duration < uint64(least) && e.End == "" {
+			t.Errorf("%s took %d ns, less than %v", e.Func, e.Duration, least)
+		}
+	}
+	for i, e := range sleeps {
+		if e.Parent != roots[i].ID || e.Depth != 1 {
+			t.Errorf("node %d at %d below %d, want %d", e.ID, e.Depth, e.Parent, roots[i].ID)
+		}
+	}
+	text := slices.Replace(slices.Clone(args), slices.Index(args, workerName), slices.Index(args, workerName)+1, "sleep")
+	res := run(t, append(text, "--", "sleep", "0.1")...)
+	lines := strings.Split(res.Stdout, "\n")
+	if i := slices.IndexFunc(lines, func(l string) bool { return strings.Contains(l, " do_nanosleep(") }); res.Status != 0 || i < 1 ||
+		!strings.Contains(lines[i-1], " hrtimer_nanosleep(") || !strings.HasSuffix(lines[i-1], " {") {
+		t.Errorf("status %d\n%s", res.Status, res.Stdout)
+	}
+}
+
 // TestGuestFilterRet: calls are shown by what they returned, with and without strings,
 // and in each mode that has exits.
 func TestGuestFilterRet(t *testing.T) {

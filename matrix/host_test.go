@@ -284,7 +284,7 @@ func (m *matrix) boot(t *testing.T, g guestKernel) {
 				guesttest.Env + "=1", modulesEnv + "=" + strings.Join(g.modules, ","), soakEnv + "=" + os.Getenv(soakEnv),
 				shareEnv + "=" + g.series.share(),
 			},
-			Stdout: out, Stderr: out,
+			Stdout: out, Stderr: out, Collect: []string{captureFile},
 		})
 	}
 	results, err := vm.Run(t.Context(), jobs...)
@@ -304,6 +304,10 @@ func (m *matrix) boot(t *testing.T, g guestKernel) {
 
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) { test.report(t) })
+	}
+	isCapture := func(test guestTest) bool { return test.name == "TestGuestCapture" && test.status == statusPass }
+	if slices.ContainsFunc(tests, isCapture) && len(results) > 0 {
+		t.Run("Capture", func(t *testing.T) { checkCapture(t, results[0].Files[captureFile]) })
 	}
 	failed := slices.IndexFunc(results, func(r lab.Result) bool { return !r.OK() })
 	switch {

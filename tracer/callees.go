@@ -196,6 +196,10 @@ func (c *Callees) Next() ([]*plan.Target, error) {
 	for _, t := range targets {
 		t.Patchable = true
 	}
+	if below := c.session.opts.Graph.Below; below != nil {
+		targets, skipped = below(targets)
+		c.skipped = append(c.skipped, skipped...)
+	}
 	return targets, nil
 }
 

@@ -53,7 +53,7 @@ func TestGuestDirect(t *testing.T) {
 		constants, _ := s.build.Constants(0, target)
 		prog, err := s.loadProgram(bpfsys.Program{
 			Name: ourbpf.ProgEntry, Type: ebpf.Tracing, AttachType: ebpf.AttachTraceFEntry, AttachID: uint32(target.ID),
-		}, constants, s.conditions(target.Condition, nil, loading))
+		}, constants, s.expressions(target.Expressions, loading))
 		if err != nil {
 			t.Errorf("%s %+v: %+v", test.function, test.filters, err)
 		} else {

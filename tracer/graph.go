@@ -22,6 +22,10 @@ type GraphOptions struct {
 	Depth  int  // levels below the root; 0: as many as there is room for
 	Early  bool // nodes are wanted when the first call is made in them, too
 	NoIRQs bool // leave out what hardware interrupts call
+	// Below is given the functions that are found below the roots, before anything is
+	// made of them, and returns those that are wanted, and why others are not. It may be
+	// nil, and may be called beside the trace.
+	Below func(targets []*plan.Target) ([]*plan.Target, []plan.Skip)
 }
 
 // maxExtra is how many targets Extend may add.

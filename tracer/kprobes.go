@@ -58,7 +58,7 @@ func (k *kprobes) load(o build.Options) error {
 		k.session.shapes[i] = t.Shape(false)
 		constants := o.KprobeConstants(i, t, k.session.kernel.Arch.Regs)
 		for _, name := range []string{bpf.ProgKretprobe, bpf.ProgKprobe} {
-			prog, err := k.session.loadProgram(bpfsys.Program{Name: name, Type: ebpf.Kprobe}, constants, k.session.conditions(t.Condition, t.ResultCondition, probing))
+			prog, err := k.session.loadProgram(bpfsys.Program{Name: name, Type: ebpf.Kprobe}, constants, k.session.expressions(t.Expressions, probing))
 			if err != nil {
 				return explain(fmt.Errorf("load programs of %s: %w", t.Func, err))
 			}

@@ -126,7 +126,7 @@ func (l *links) loadSides(o build.Options, i int, t *plan.Target) (progs []*ebpf
 	if l.probes {
 		prog, err = l.session.loadProgram(bpfsys.Program{
 			Name: bpf.ProgProbe, Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceKprobeMulti,
-		}, entry, l.session.conditions(t.Condition, t.ResultCondition, probing))
+		}, entry, l.session.expressions(t.Expressions, probing))
 	} else {
 		prog, err = l.session.loadTracing(t, bpf.ProgEntry, ebpf.AttachTraceFEntry, entry)
 	}
@@ -146,20 +146,20 @@ func (s *Session) loadTracing(t *plan.Target, name string, at ebpf.AttachType, c
 			return nil, err
 		}
 	}
-	prog, err = s.loadProgram(p, constants, s.conditions(t.Condition, t.ResultCondition, loading))
-	if err == nil || t.Condition == nil && !isContextAccess(err) {
+	prog, err = s.loadProgram(p, constants, s.expressions(t.Expressions, loading))
+	if err == nil || t.Condition == nil && len(t.Outputs) == 0 && !isContextAccess(err) {
 		return prog, err
 	}
 	if !isContextAccess(err) {
 		var again error
-		if prog, again = s.loadProgram(p, constants, s.conditions(t.Condition, t.ResultCondition, reads)); again == nil {
+		if prog, again = s.loadProgram(p, constants, s.expressions(t.Expressions, reads)); again == nil {
 			return prog, nil
 		}
 		if !isContextAccess(again) {
 			return nil, err
 		}
 	}
-	return s.loadProgram(p, constants.CopyCtx(), s.conditions(t.Condition, t.ResultCondition, copying))
+	return s.loadProgram(p, constants.CopyCtx(), s.expressions(t.Expressions, copying))
 }
 
 func (l *links) attach(keep map[*plan.Target]bool) (leftOver []int, next []way, err error) {

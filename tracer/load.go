@@ -7,22 +7,22 @@ import (
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
-	"fgtrace/btfx/expr"
 	"fgtrace/internal/bpfsys"
 	"fgtrace/tracer/build"
+	"fgtrace/tracer/plan"
 )
 
-// loadFD loads the program of p's name with its constants and conditions, and returns
+// loadFD loads the program of p's name with its constants and expressions, and returns
 // its descriptor.
-func (s *Session) loadFD(p bpfsys.Program, constants build.Constants, conditions build.Conditions) (fd int, err error) {
-	if p.Insns, err = s.programs.instructions(p.Name, constants, conditions); err != nil {
+func (s *Session) loadFD(p bpfsys.Program, constants build.Constants, expressions build.Expressions) (fd int, err error) {
+	if p.Insns, err = s.programs.instructions(p.Name, constants, expressions); err != nil {
 		return -1, err
 	}
 	return bpfsys.Load(p)
 }
 
-func (s *Session) loadProgram(p bpfsys.Program, constants build.Constants, conditions build.Conditions) (*ebpf.Program, error) {
-	fd, err := s.loadFD(p, constants, conditions)
+func (s *Session) loadProgram(p bpfsys.Program, constants build.Constants, expressions build.Expressions) (*ebpf.Program, error) {
+	fd, err := s.loadFD(p, constants, expressions)
 	if err != nil {
 		return nil, err
 	}
@@ -31,7 +31,7 @@ func (s *Session) loadProgram(p bpfsys.Program, constants build.Constants, condi
 
 // onTracepoint attaches a program to a tracepoint, until the session is closed.
 func (s *Session) onTracepoint(name, tracepoint string, constants build.Constants) error {
-	prog, err := s.loadFD(bpfsys.Program{Name: name, Type: ebpf.RawTracepoint}, constants, build.Conditions{})
+	prog, err := s.loadFD(bpfsys.Program{Name: name, Type: ebpf.RawTracepoint}, constants, build.Expressions{})
 	if err != nil {
 		return explain(fmt.Errorf("load program %s: %w", name, err))
 	}
@@ -92,17 +92,11 @@ const (
 	probing                // in registers
 )
 
-// conditions makes those of programs which find arguments so.
-func (s *Session) conditions(entry, result *expr.Tree, by reading) build.Conditions {
-	of := func(t *expr.Tree) *build.Condition {
-		if t == nil {
-			return nil
-		}
-		c := &build.Condition{Tree: t, Copy: by == copying, Direct: by == loading}
-		if by == probing {
-			c.Regs = &s.kernel.Arch.Regs
-		}
-		return c
+// expressions makes those of programs which find arguments so.
+func (s *Session) expressions(of plan.Expressions, by reading) build.Expressions {
+	e := build.Expressions{Expressions: of, Copy: by == copying, Direct: by == loading}
+	if by == probing {
+		e.Regs = &s.kernel.Arch.Regs
 	}
-	return build.Conditions{Entry: of(entry), Result: of(result)}
+	return e
 }

@@ -94,7 +94,7 @@ type massKey struct {
 	way         string
 	room, words int
 	root        bool
-	condition   string
+	expressions string
 }
 
 type massGroup struct {
@@ -132,14 +132,14 @@ func (m *mass) load(o build.Options) error {
 			// Programs serve functions that are found later, too.
 			g.Shape.Words = max(g.Shape.Words, m.session.kernel.Arch.ArgRegisters)
 		}
-		key := massKey{m.way.name, g.Room, g.Shape.Words, g.Root, g.ConditionText()}
+		key := massKey{m.way.name, g.Room, g.Shape.Words, g.Root, g.Expressions.String()}
 		if prog, ok := m.session.massProgs[key]; ok {
 			m.groups = append(m.groups, massGroup{Group: g, prog: prog, shared: true})
 			continue
 		}
 		prog, err := m.session.loadProgram(bpfsys.Program{
 			Name: m.way.program, Type: m.way.typ, AttachType: m.attachType(),
-		}, o.GroupConstants(g, m.session.kernel.Arch.Regs), m.session.conditions(g.Condition, g.ResultCondition, m.reading()))
+		}, o.GroupConstants(g, m.session.kernel.Arch.Regs), m.session.expressions(g.Expressions, m.reading()))
 		if err != nil {
 			return fmt.Errorf("load program of %s: %w", m.way.name, err)
 		}

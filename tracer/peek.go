@@ -18,7 +18,7 @@ import (
 func (s *Session) peek(addr uint64, p []byte) error {
 	if s.peeker < 0 {
 		var err error
-		if s.peeker, err = s.loadFD(bpfsys.Program{Name: bpf.ProgPeek, Type: ebpf.RawTracepoint}, nil, build.Conditions{}); err != nil {
+		if s.peeker, err = s.loadFD(bpfsys.Program{Name: bpf.ProgPeek, Type: ebpf.RawTracepoint}, nil, build.Expressions{}); err != nil {
 			return explain(fmt.Errorf("load program %s: %w", bpf.ProgPeek, err))
 		}
 	}

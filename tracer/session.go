@@ -36,6 +36,7 @@ type Options struct {
 	Comm       string
 	Backend    string        // one of Backends; "": the best that the kernel has
 	LeastTime  time.Duration // of a call that is shown
+	Snaplen    int           // bytes of a packet that are shown, at most
 	BufferSize int           // of the ring buffer, in bytes: a power of two of pages
 	Graph      *GraphOptions // calls are nodes of a function graph; nil: they are on their own
 
@@ -123,6 +124,7 @@ func (s *Session) load() error {
 		Exits:      s.opts.Exits,
 		BufferSize: s.opts.BufferSize,
 		LeastTime:  s.opts.LeastTime,
+		Snaplen:    s.opts.Snaplen,
 		Filter:     slices.ContainsFunc(s.targets, func(t *plan.Target) bool { return t.Condition != nil }),
 	}
 	if o.Task, err = taskOffsets(s.kernel.Types); err != nil {
@@ -328,12 +330,12 @@ func taskOffsets(types *btfx.Types) (build.Task, error) {
 func (s *Session) filtersPids() bool { return s.opts.Command || len(s.opts.Pids) > 0 }
 
 // instructions returns a program with its constants and maps.
-func (c collection) instructions(name string, constants build.Constants, conditions build.Conditions) (asm.Instructions, error) {
+func (c collection) instructions(name string, constants build.Constants, expressions build.Expressions) (asm.Instructions, error) {
 	ps, ok := c.spec.Programs[name]
 	if !ok {
 		return nil, fmt.Errorf("load program %s: it is not in the object", name)
 	}
-	insns, err := build.Program(ps.Instructions, constants, conditions)
+	insns, err := build.Program(ps.Instructions, constants, expressions)
 	if err != nil {
 		return nil, err
 	}
@@ -347,7 +349,7 @@ func (c collection) instructions(name string, constants build.Constants, conditi
 
 // identify finds out what the programs see of this process and this kernel.
 func (s *Session) identify(o *build.Options) error {
-	fd, err := s.loadFD(bpfsys.Program{Name: bpf.ProgWhoami, Type: ebpf.RawTracepoint}, nil, build.Conditions{})
+	fd, err := s.loadFD(bpfsys.Program{Name: bpf.ProgWhoami, Type: ebpf.RawTracepoint}, nil, build.Expressions{})
 	if err != nil {
 		return explain(fmt.Errorf("load program %s: %w", bpf.ProgWhoami, err))
 	}
@@ -565,6 +567,7 @@ type Loss struct {
 	Running                uint64 // calls that have not returned, as far as the programs know
 	NoTree                 uint64 // roots of a graph, as too many tasks had one
 	TooDeep                uint64 // nodes of a graph, as too many were under way in their tree
+	LostPackets            uint64 // of calls that are shown: no room in the ring buffer
 	Unread                 uint64 // calls of which it could not be read whether their packets match
 }
 
@@ -593,6 +596,7 @@ func (s *Session) Losses() (losses []Loss, sharedMisses uint64, err error) {
 			losses[i].NoTree += c.NoTree
 			losses[i].TooDeep += c.TooDeep
 			losses[i].Unread += c.Unread
+			losses[i].LostPackets += c.LostPackets
 		}
 	}
 	if err := s.countRunning(losses); err != nil {

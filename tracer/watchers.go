@@ -87,7 +87,7 @@ type pointedWatcher struct {
 func newPointedWatcher(s *Session, c *Callees) (*pointedWatcher, error) {
 	prog, err := s.loadProgram(bpfsys.Program{
 		Name: bpf.ProgSeen, Type: ebpf.Kprobe, AttachType: ebpf.AttachTraceKprobeMulti,
-	}, s.build.SeenConstants(), build.Conditions{})
+	}, s.build.SeenConstants(), build.Expressions{})
 	if err != nil {
 		return nil, explain(fmt.Errorf("load program %s: %w", bpf.ProgSeen, err))
 	}

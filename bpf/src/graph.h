@@ -168,6 +168,20 @@ INLINE void open_node(struct tree *tree, struct node *n, u64 depth)
 	bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 }
 
+/* Tells of the calls that one at a depth was made in, the root first. */
+INLINE void open_above(struct tree *tree, u64 depth)
+{
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < MAX_NODES; i++) {
+		struct node *n = i < depth ? node_at(tree, i) : 0;
+
+		if (i >= CONFIG(CONFIG_NODES) || !n)
+			break;
+		if (!n->opened)
+			open_node(tree, n, i);
+	}
+}
+
 /* Sends a call that has returned. */
 INLINE void close_node(struct tree *tree, struct node *n, u64 depth, u64 retval, u64 now, u8 flags)
 {
@@ -175,6 +189,14 @@ INLINE void close_node(struct tree *tree, struct node *n, u64 depth, u64 retval,
 	struct record *r;
 
 	n[-1].below += now - n->time;
+	if (CONFIG(CONFIG_LEAST_TIME)) {
+		/* What it was made in takes longer, and is shown, too. */
+		if (now - n->time < CONFIG_AGAIN(CONFIG_LEAST_TIME))
+			return;
+		/* Those whose exits were not seen are few, and loops in loops take the verifier long. */
+		if (CONFIG(CONFIG_EARLY) && !flags)
+			open_above(tree, depth);
+	}
 	r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_NODE_SIZE), 0);
 	if (UNLIKELY(!r)) {
 		struct site lost = {};
@@ -277,6 +299,8 @@ INLINE u64 enter_node(struct site *site)
 			COUNT(site, recursion);
 			return 0;
 		}
+		if (CONFIG(CONFIG_FILTER_NODE) && ASK(CONFIG_NODE_CONDITION, site->ctx) != ANSWER_YES)
+			return 0;
 	} else {
 		if (!CONFIG(CONFIG_ROOT))
 			return 0;
@@ -338,7 +362,7 @@ INLINE u64 enter_node(struct site *site)
 	n->opened = 0;
 	n->probe = site->access == PROBE;
 	read_words(n->words, site);
-	if (CONFIG(CONFIG_EARLY) && depth && !n[-1].opened) {
+	if (CONFIG(CONFIG_EARLY) && !CONFIG(CONFIG_LEAST_TIME) && depth && !n[-1].opened) {
 		/* Not n - 1, of which the verifier does not know that it has a parent. */
 		struct node *parent = node_at(tree, depth - 1);
 
@@ -346,18 +370,25 @@ INLINE u64 enter_node(struct site *site)
 			open_node(tree, parent, depth - 1);
 	}
 	n->time = bpf_ktime_get_ns();
-	if (CONFIG(CONFIG_STRINGS_ROOM) && site->strings) {
+	if (CONFIG(CONFIG_OUTPUTS) || (CONFIG(CONFIG_STRINGS_ROOM) && site->strings)) {
 		struct record *r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_STRINGS_SIZE), 0);
 
 		if (r) {
+			u8 *behind = (u8 *)((struct place *)(r + 1) + 1);
+
 			describe(r, tree, n, depth, KIND_STRINGS);
-			read_strings((struct string *)((struct place *)(r + 1) + 1), n->words, site->strings,
-				     CONFIG(CONFIG_STRINGS_ROOM));
+			if (CONFIG(CONFIG_OUTPUTS))
+				TAKE(site->ctx, behind);
+			if (CONFIG(CONFIG_STRINGS_ROOM))
+				read_strings((struct string *)(behind + CONFIG(CONFIG_OUTPUTS)), n->words, site->strings,
+					     CONFIG(CONFIG_STRINGS_ROOM));
 			bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 		} else {
 			COUNT(site, lost_entries);
 		}
 	}
+	if (CONFIG(CONFIG_SNAPLEN))
+		send_packet(site, id);
 	tree->depth = depth + 1;
 out:
 	if (!tree->depth) {

@@ -224,6 +224,29 @@ INLINE bool wanted(const struct site *site, u64 pid_tgid)
 		answer;                                                        \
 	})
 
+/* Writes outputs to memory, in the same way. */
+#define TAKE(about, to)                                                        \
+	asm volatile("r1 = %0\n"                                               \
+		     "r2 = %1\n"                                               \
+		     "r0 = %2 ll"                                              \
+		     :                                                         \
+		     : "r"(about), "r"(to), "i"(CONFIG_MARK + CONFIG_TAKE)     \
+		     : "r0", "r1", "r2", "r3", "r4", "r5", "memory")
+
+/* Finds a call's packet, in the same way: ANSWER_YES, or it can't be told where it is. */
+#define LOCATE(about, packet)                                                  \
+	({                                                                     \
+		u64 answer;                                                    \
+		asm volatile("r1 = %1\n"                                       \
+			     "r2 = %2\n"                                       \
+			     "r0 = %3 ll\n"                                    \
+			     "%0 = r0"                                         \
+			     : "=r"(answer)                                    \
+			     : "r"(about), "r"(packet), "i"(CONFIG_MARK + CONFIG_LOCATE) \
+			     : "r0", "r1", "r2", "r3", "r4", "r5", "memory");  \
+		answer;                                                        \
+	})
+
 /* Whether this call's entry is to be shown. */
 INLINE bool chosen(const struct site *site, u64 pid_tgid)
 {
@@ -422,6 +445,53 @@ INLINE u64 read_retval(const struct site *site)
 	return 0;
 }
 
+/*
+ * Sends the packet of a call, if it can be told where that is. A record's size has to be
+ * a constant; so there are a few of them.
+ */
+INLINE bool send_packet(const struct site *site, u64 frame)
+{
+	struct packet p = {};
+	u64 size;
+
+	if (LOCATE(site->ctx, &p) != ANSWER_YES)
+		return false;
+	size = p.linear < 0 ? 0 : p.linear;
+	if (size > CONFIG(CONFIG_SNAPLEN))
+		size = CONFIG(CONFIG_SNAPLEN);
+#define SEND(room)                                                             \
+	if (size <= (room) || CONFIG_AGAIN(CONFIG_SNAPLEN) <= (room)) {        \
+		struct record *r = bpf_ringbuf_reserve(&events, sizeof(*r) + sizeof(p) + (room), 0); \
+		struct packet *to;                                             \
+		if (UNLIKELY(!r)) {                                            \
+			COUNT(site, lost_packets);                             \
+			return false;                                          \
+		}                                                              \
+		to = (struct packet *)(r + 1);                                 \
+		/* For the verifier, of the register that is used. */          \
+		asm volatile("" : "+r"(size));                                 \
+		if (size > (room))                                             \
+			size = (room);                                         \
+		asm volatile("" : "+r"(size));                                 \
+		if (bpf_probe_read_kernel(to + 1, size, (void *)p.start))      \
+			size = 0;                                              \
+		p.size = size;                                                 \
+		*to = p;                                                       \
+		r->frame = frame;                                              \
+		r->target = site->target;                                      \
+		r->kind = KIND_PACKET;                                         \
+		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);                       \
+		return true;                                                   \
+	}
+	SEND(128)
+	SEND(512)
+	SEND(2048)
+	SEND(16384)
+	SEND(MAX_PACKET)
+#undef SEND
+	return false;
+}
+
 /* Keeps an entry until the exit. False: another call has the slot. */
 INLINE bool keep(const struct site *site, u64 pid_tgid)
 {
@@ -463,6 +533,8 @@ INLINE bool entered(struct site *site)
 	u64 pid_tgid;
 	struct record *r;
 	u64 *words;
+	u8 *behind;
+	bool has_packet = false;
 
 	if (CONFIG(CONFIG_TASK))
 		site->task = bpf_get_current_task_btf();
@@ -478,18 +550,25 @@ INLINE bool entered(struct site *site)
 		return true;
 	if (CONFIG(CONFIG_FILTER) == 2)
 		goes_alone(site);
-	r = bpf_ringbuf_reserve(&events, CONFIG(CONFIG_RECORD_SIZE), 0);
+	if (CONFIG(CONFIG_SNAPLEN))
+		has_packet = send_packet(site, site->frame);
+	r = bpf_ringbuf_reserve(&events, CONFIG_AGAIN(CONFIG_RECORD_SIZE), 0);
 	if (UNLIKELY(!r)) {
 		lose_entry(site);
 		return true;
 	}
 	entry_lost(site); /* what an older call at this frame left behind */
 	identify(r, site, pid_tgid, KIND_ENTRY);
+	if (CONFIG_AGAIN(CONFIG_SNAPLEN) && has_packet)
+		r->flags = FLAG_PACKET;
 	get_comm(site, (u64 *)r->comm);
 	words = (u64 *)(r + 1);
 	read_words(words, site);
+	behind = (u8 *)(words + CONFIG(CONFIG_WORDS));
+	if (CONFIG(CONFIG_OUTPUTS))
+		TAKE(site->ctx, behind);
 	if (CONFIG(CONFIG_STRINGS))
-		read_strings((struct string *)(words + CONFIG(CONFIG_WORDS)), words, CONFIG(CONFIG_STRINGS), MAX_WORDS);
+		read_strings((struct string *)(behind + CONFIG(CONFIG_OUTPUTS)), words, CONFIG(CONFIG_STRINGS), MAX_WORDS);
 	if (CONFIG(CONFIG_STACK_AT))
 		r->frames = read_stack((u8 *)r + CONFIG(CONFIG_STACK_AT), site->ctx);
 	r->time = bpf_ktime_get_ns();
@@ -857,6 +936,8 @@ struct {
 	struct record record;
 	struct result result;
 	struct string string;
+	struct output output;
+	struct packet packet;
 	struct place place;
 	enum kind kind;
 	enum flag flag;

@@ -30,6 +30,7 @@ enum limit {
 	NODE_TREE_SHIFT = 40, /* a node's ID is a number in its tree, and from here on the tree's + 1 */
 	STACK_BITS = 14,   /* kernel stacks are aligned to 2^14 bytes, and at least as large */
 	MAX_SEEN = 1 << 16, /* functions that are watched for calls in trees */
+	MAX_PACKET = 65536, /* bytes of a packet that are sent, at most */
 	PEEK_SIZE = 16384,  /* bytes of kernel memory that are read at a time */
 	CONFIG_MARK = 0x5ca1ab1e00000000ULL, /* see enum config */
 	CONFIG_RETVAL_WORD = 0xf00, /* stands for the number of argument words in a load from ctx */
@@ -55,24 +56,28 @@ enum kind {
 
 	/* Of a function graph, where a call comes as one KIND_NODE at its exit. */
 	KIND_OPEN = 4,    /* a call that has begun, and whose children come next */
-	KIND_STRINGS = 5, /* what strings a call was given */
+	KIND_STRINGS = 5, /* what strings a call was given, and its outputs */
 	KIND_NODE = 6,
 	KIND_SEEN = 7,    /* a function that is not traced was called in a tree */
+
+	KIND_PACKET = 8, /* a call's packet: before its entry; in a graph behind */
 };
 
 enum flag {
 	FLAG_ENTRY_LOST = 1, /* exit: the entry of this very call found no room */
 	FLAG_EXIT_LOST = 2,  /* node: it has returned, but its exit was not seen */
 	FLAG_UNWANTED = 4,   /* exit: the call is not to be shown, as of its result */
+	FLAG_PACKET = 8,     /* entry: its packet went before */
 };
 
 /*
- * Every record begins so. An entry goes on with `words` argument words, one
- * struct string for each bit in CONFIG_STRINGS, and, where stacks are asked
- * for, u64 frames[MAX_FRAMES] of which the first `frames` are filled. An exit
+ * Every record begins so. An entry goes on with `words` argument words, with the
+ * outputs that are asked for, one struct string for each bit in CONFIG_STRINGS, and,
+ * where stacks are asked for, u64 frames[MAX_FRAMES] of which the first `frames` are filled. An exit
  * goes on with struct result; a call with that, and then with what an entry has.
  * Those of a function graph go on with struct place, then: an open node with its
- * words, strings with the strings, a node with struct result and its words. Seen
+ * words, strings with outputs and strings, a node with struct result and its words. A
+ * packet goes on with struct packet, whose record's frame is that of its call. Seen
  * is a struct record only: the number of the function is its frame, the nodes that
  * are under way are its target.
  */
@@ -153,9 +158,24 @@ struct tree {
 	struct node nodes[MAX_NODES];
 };
 
+/* A value that was asked for, which goes on with as many bytes as it has, up to a
+ * multiple of 8. */
+struct output {
+	s64 status; /* bytes; 0: it was behind a NULL pointer; negative: error */
+};
+
 struct string {
 	s32 len; /* bytes with the NUL; STRING_DATA: maybe cut off; negative: error */
 	u8 data[STRING_DATA];
+};
+
+/* A packet at a call's entry, which goes on with the bytes that are there. */
+struct packet {
+	u64 start;  /* its address */
+	s64 linear; /* bytes that follow one another there; may be negative */
+	s64 length; /* of all of it */
+	u32 size;   /* of the bytes behind this */
+	u32 raw;    /* 1: it begins with a network header, 0: with one of Ethernet */
 };
 
 /* Per target and CPU. */
@@ -168,6 +188,7 @@ struct counters {
 	u64 no_tree;      /* roots left out, as too many tasks had one */
 	u64 too_deep;     /* nodes left out, as too many were under way in their tree */
 	u64 unread;       /* calls left out, as it could not be read whether their packets match */
+	u64 lost_packets; /* of calls that are shown: no room in the ring buffer */
 };
 
 /* What is answered to a condition. */
@@ -211,6 +232,8 @@ enum config {
 	CONFIG_CALL_SIZE,   /* of a call, in bytes */
 	CONFIG_WORDS,       /* argument words in a record, at most MAX_WORDS */
 	CONFIG_STRINGS,     /* bit i: word i is a char pointer to be read */
+	CONFIG_OUTPUTS,     /* bytes of outputs in a record */
+	CONFIG_SNAPLEN,     /* bytes of a call's packet that are sent, at most; 0: none is */
 	CONFIG_STACK_AT,    /* offset of frames[] in an entry; 0: no stack */
 	CONFIG_CALL_STACK_AT, /* the same in a call */
 	CONFIG_SLOTS,       /* 1: the entry is kept in a slot and sent with the exit */
@@ -230,12 +253,12 @@ enum config {
 	CONFIG_STACK_ARGS,  /* where the others are, from the stack pointer at the entry on */
 	CONFIG_FILTER,      /* 1: only calls for which a condition holds at the entry; 2: and they have exits */
 	CONFIG_FILTER_RESULT, /* 1: and another one of the result */
-	CONFIG_LEAST_TIME,  /* ns that a call must have taken */
+	CONFIG_LEAST_TIME,  /* ns that a call must have taken; in a graph a node */
 
 	CONFIG_GRAPH,     /* 1: calls are nodes of a function graph */
 	CONFIG_ROOT,      /* 1: these begin a tree */
 	CONFIG_NODES,     /* nodes that a tree has room for, at most MAX_NODES */
-	CONFIG_EARLY,     /* 1: a node is told of when the first call is made in it */
+	CONFIG_EARLY,     /* 1: a node is told of when the first call is made in it, or has been with CONFIG_LEAST_TIME */
 	CONFIG_NO_IRQS,   /* 1: what hardware interrupts call is left out */
 	CONFIG_KEY_AT,    /* of trampolines: the key is so far behind the last argument word */
 	CONFIG_NO_INTERRUPT, /* 1: programs may keep interrupts away */
@@ -247,10 +270,14 @@ enum config {
 	CONFIG_STRINGS_SIZE,
 	CONFIG_STRINGS_ROOM, /* strings that a record has room for */
 	CONFIG_NODE_SIZE,
+	CONFIG_FILTER_NODE, /* 1: only nodes for which a condition holds, but for roots */
 
 	/* No constants: the loader puts code in place of their loads, see ASK. */
 	CONFIG_CONDITION,
 	CONFIG_RESULT_CONDITION,
+	CONFIG_NODE_CONDITION,
+	CONFIG_TAKE,   /* see TAKE */
+	CONFIG_LOCATE, /* see LOCATE */
 };
 
 #endif

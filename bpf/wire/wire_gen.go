@@ -27,6 +27,24 @@ type Result struct {
 
 const ResultSize = 16
 
+type Output struct {
+	_      structs.HostLayout
+	Status int64
+}
+
+const OutputSize = 8
+
+type Packet struct {
+	_      structs.HostLayout
+	Start  uint64
+	Linear int64
+	Length int64
+	Size   uint32
+	Raw    uint32
+}
+
+const PacketSize = 32
+
 type String struct {
 	_    structs.HostLayout
 	Len  int32
@@ -102,9 +120,10 @@ type Counters struct {
 	NoTree      uint64
 	TooDeep     uint64
 	Unread      uint64
+	LostPackets uint64
 }
 
-const CountersSize = 64
+const CountersSize = 72
 
 type Control struct {
 	_             structs.HostLayout
@@ -133,12 +152,14 @@ const (
 	KindStrings = 5
 	KindNode    = 6
 	KindSeen    = 7
+	KindPacket  = 8
 )
 
 const (
 	FlagEntryLost = 1
 	FlagExitLost  = 2
 	FlagUnwanted  = 4
+	FlagPacket    = 8
 )
 
 const (
@@ -154,43 +175,49 @@ const (
 	ConfigCallSize        = 2
 	ConfigWords           = 3
 	ConfigStrings         = 4
-	ConfigStackAt         = 5
-	ConfigCallStackAt     = 6
-	ConfigSlots           = 7
-	ConfigCopyCtx         = 8
-	ConfigRetval          = 9
-	ConfigSelf            = 10
-	ConfigPids            = 11
-	ConfigComm            = 12
-	ConfigCommLo          = 13
-	ConfigCommHi          = 14
-	ConfigGuard           = 15
-	ConfigForkTgid        = 16
-	ConfigTask            = 17
-	ConfigFrameAt         = 18
-	ConfigSession         = 19
-	ConfigRegs            = 20
-	ConfigStackArgs       = 21
-	ConfigFilter          = 22
-	ConfigFilterResult    = 23
-	ConfigLeastTime       = 24
-	ConfigGraph           = 25
-	ConfigRoot            = 26
-	ConfigNodes           = 27
-	ConfigEarly           = 28
-	ConfigNoIrqs          = 29
-	ConfigKeyAt           = 30
-	ConfigNoInterrupt     = 31
-	ConfigNotFrom         = 32
-	ConfigNotFromSize     = 33
-	ConfigByTarget        = 34
-	ConfigMaxWords        = 35
-	ConfigOpenSize        = 36
-	ConfigStringsSize     = 37
-	ConfigStringsRoom     = 38
-	ConfigNodeSize        = 39
-	ConfigCondition       = 40
-	ConfigResultCondition = 41
+	ConfigOutputs         = 5
+	ConfigSnaplen         = 6
+	ConfigStackAt         = 7
+	ConfigCallStackAt     = 8
+	ConfigSlots           = 9
+	ConfigCopyCtx         = 10
+	ConfigRetval          = 11
+	ConfigSelf            = 12
+	ConfigPids            = 13
+	ConfigComm            = 14
+	ConfigCommLo          = 15
+	ConfigCommHi          = 16
+	ConfigGuard           = 17
+	ConfigForkTgid        = 18
+	ConfigTask            = 19
+	ConfigFrameAt         = 20
+	ConfigSession         = 21
+	ConfigRegs            = 22
+	ConfigStackArgs       = 23
+	ConfigFilter          = 24
+	ConfigFilterResult    = 25
+	ConfigLeastTime       = 26
+	ConfigGraph           = 27
+	ConfigRoot            = 28
+	ConfigNodes           = 29
+	ConfigEarly           = 30
+	ConfigNoIrqs          = 31
+	ConfigKeyAt           = 32
+	ConfigNoInterrupt     = 33
+	ConfigNotFrom         = 34
+	ConfigNotFromSize     = 35
+	ConfigByTarget        = 36
+	ConfigMaxWords        = 37
+	ConfigOpenSize        = 38
+	ConfigStringsSize     = 39
+	ConfigStringsRoom     = 40
+	ConfigNodeSize        = 41
+	ConfigFilterNode      = 42
+	ConfigCondition       = 43
+	ConfigResultCondition = 44
+	ConfigNodeCondition   = 45
+	ConfigTake            = 46
+	ConfigLocate          = 47
 )
 
 const (
@@ -209,6 +236,7 @@ const (
 	NodeTreeShift      = 40
 	StackBits          = 14
 	MaxSeen            = 65536
+	MaxPacket          = 65536
 	PeekSize           = 16384
 	ConfigMark         = 6674804268077154304
 	ConfigRetvalWord   = 3840

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"fgtrace/internal/kallsyms"
@@ -35,6 +36,25 @@ func (o *options) graphOptions() *tracer.GraphOptions {
 		return nil
 	}
 	return &tracer.GraphOptions{Depth: o.graphDepth, Early: o.format == "text" && !o.graphSummary, NoIRQs: o.noIRQs}
+}
+
+// below filters the functions below the roots, and shows values of those that have them.
+type below struct {
+	filters plan.Filters
+	without atomic.Int64 // functions to which they do not
+}
+
+func (b *below) add(targets []*plan.Target) ([]*plan.Target, []plan.Skip) {
+	kept, without, skipped := b.filters.Below(targets)
+	b.without.Add(int64(without))
+	return kept, skipped
+}
+
+// report tells of how many functions nothing is shown.
+func (b *below) report(w io.Writer) {
+	if n := b.without.Load(); n > 0 {
+		fmt.Fprintf(w, "trace: of %d functions below the roots no values or packets are shown: they do not have them\n", n)
+	}
 }
 
 func (o *options) newCallees(session *tracer.Session, symbols *tracer.Symbols) (*tracer.Callees, error) {

@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
+	"fgtrace/bpf/wire"
 	"fgtrace/tracer"
 	"fgtrace/tracer/build"
 	"fgtrace/tracer/spec"
@@ -50,6 +51,12 @@ type options struct {
 	filterCmd   bool
 	filterArgs  []string
 	filterRets  []string
+	filterNodes []string
+	outputs     []string
+	depth       int
+	outputPkt   bool
+	pcap        string
+	snaplen     int
 	filterPkt   string
 	filterDev   string
 	filterMark  string
@@ -72,6 +79,7 @@ type options struct {
 const (
 	defaultBuffer = "16M"
 	defaultDepth  = 5
+	defaultLevels = 2
 )
 
 func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
@@ -110,6 +118,11 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 	f.StringArrayVarP(&o.kfuncs, "kfunc", "k", nil, "kernel functions: names and globs, separated by commas; repeatable. NAME{EXPRESSION}: as by --filter-arg, of these alone")
 	f.StringVarP(&o.mode, "mode", "m", "", "what to print: entry, exit, or entry,exit (default: one line a call, at its exit)")
 	f.BoolVar(&o.stack, "output-stack", false, "print the call chain")
+	f.StringArrayVar(&o.outputs, "output-arg", nil, "print the value of this C `EXPRESSION` over the parameters at the entry; repeatable")
+	f.BoolVar(&o.outputPkt, "output-pkt", false, "print the packet at the entry, as tcpdump does")
+	f.StringVar(&o.pcap, "output-pcap", "", "write packets at the entry to `FILE` as pcapng, an interface for each function; - is stdout")
+	f.IntVar(&o.snaplen, "snaplen", wire.MaxPacket, "with --output-pcap: bytes of a packet that are written, at most")
+	f.IntVar(&o.depth, "depth", defaultLevels, "with --output-arg: levels of structs in one another that are printed; 0: all")
 	f.BoolVarP(&o.graph, "output-fgraph", "g", false, "print what the functions call, nested")
 	f.IntVar(&o.graphDepth, "fgraph-max-depth", defaultDepth, fmt.Sprintf("with -g: levels below the function; 0: no limit but %d", tracer.MaxDepth))
 	f.StringArrayVar(&o.graphInclude, "fgraph-include", nil, "with -g: of the functions that are called, only these (as for -k)")
@@ -130,11 +143,12 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 	f.StringVar(&o.comm, "filter-comm", "", "only calls of tasks of this `NAME`")
 	f.StringArrayVar(&o.filterArgs, "filter-arg", nil, "only calls for which this C `EXPRESSION` over the parameters holds at the entry; repeatable: all must; with -g of the roots")
 	f.StringArrayVar(&o.filterRets, "filter-ret", nil, "only calls for which this C `EXPRESSION` over retval holds; repeatable: all must")
+	f.StringArrayVar(&o.filterNodes, "filter-node", nil, "with -g: below the roots only calls for which this C `EXPRESSION` over the parameters holds; repeatable: all must")
 	f.StringVar(&o.filterPkt, "filter-pkt", "", "only calls whose packet matches this pcap `FILTER` at the entry; with -g of the roots")
 	f.StringVar(&o.filterDev, "filter-ifname", "", "only calls whose packet is on the network device of this `NAME`")
 	f.StringVar(&o.filterMark, "filter-mark", "", "only calls whose packet has this mark: `VALUE[/MASK]`")
 	f.StringVar(&o.filterNetNS, "filter-netns", "", "only calls whose packet is in this network namespace: a `NAME` of ip-netns(8), a path such as /proc/PID/ns/net, or an inode")
-	f.DurationVar(&o.least, "duration-threshold", 0, "only calls that took so long, such as 100us")
+	f.DurationVar(&o.least, "duration-threshold", 0, "only calls that took so long, such as 100us; with -g nodes")
 	f.BoolVar(&o.filterCmd, "filter-cmd", false, "only calls of COMMAND and of all that it starts")
 	f.BoolVar(&o.self, "self", false, "show calls of trace itself, too")
 	f.StringVar(&o.bufferSize, "buffer-size", defaultBuffer, "size of the ring buffer, such as 64M")
@@ -186,6 +200,12 @@ func (o *options) parse() error {
 		return usageError{fmt.Errorf("parse --filter-comm: %q is longer than the %d bytes of a task's name", o.comm, build.MaxComm)}
 	case o.filterCmd && len(o.command) == 0:
 		return usageError{errors.New("parse --filter-cmd: there is no command; give one behind --")}
+	case o.snaplen < 1 || o.snaplen > wire.MaxPacket:
+		return usageError{fmt.Errorf("parse --snaplen: %d is not within 1 and %d", o.snaplen, wire.MaxPacket)}
+	case o.pcap == "-" && o.output == "-":
+		return usageError{errors.New("parse --output-pcap: stdout can't have both the packets and the events")}
+	case o.depth < 0:
+		return usageError{fmt.Errorf("parse --depth: %d is negative", o.depth)}
 	case o.least < 0:
 		return usageError{fmt.Errorf("parse --duration-threshold: %v is negative", o.least)}
 	case o.parsedMode == spec.Entry && o.asksExits() != "":
@@ -218,8 +238,8 @@ func (o *options) parseGraph() error {
 		return nil
 	}
 	switch {
-	case o.asksExits() != "":
-		return usageError{fmt.Errorf("parse --%s: a graph is shown as it grows, before its root returns; it doesn't go with -g", o.asksExits())}
+	case len(o.filterRets) > 0:
+		return usageError{errors.New("parse --filter-ret: a graph is shown as it grows, before its root returns; it doesn't go with -g")}
 	case o.mode != "":
 		return usageError{errors.New("parse --mode: a graph has both entries and exits; -m and -g don't go together")}
 	case o.stack:
@@ -250,7 +270,7 @@ func (o *options) graphOnly() string {
 		name  string
 		given bool
 	}{
-		{"fgraph-max-depth", o.depthGiven}, {"fgraph-include", len(o.graphInclude) > 0},
+		{"filter-node", len(o.filterNodes) > 0}, {"fgraph-max-depth", o.depthGiven}, {"fgraph-include", len(o.graphInclude) > 0},
 		{"fgraph-exclude", len(o.graphExclude) > 0}, {"fgraph-extra", len(o.graphExtra) > 0},
 		{"fgraph-proto", o.graphProto}, {"fgraph-summary", o.graphSummary}, {"no-irqs", o.noIRQs}, {"no-learn", o.noLearn},
 		{"no-programs", o.noPrograms},
@@ -271,6 +291,23 @@ func (o *options) asksExits() string {
 		return "duration-threshold"
 	}
 	return ""
+}
+
+// lineSnaplen is how many bytes of a packet a line is made of: headers, with those of
+// tunnels.
+const lineSnaplen = 256
+
+// packetLen returns how many bytes of packets are to be had; 0: none.
+func (o *options) packetLen() int {
+	switch {
+	case o.pcap != "" && o.outputPkt:
+		return max(o.snaplen, lineSnaplen)
+	case o.pcap != "":
+		return o.snaplen
+	case o.outputPkt:
+		return lineSnaplen
+	}
+	return 0
 }
 
 // asked returns all the targets that were named.

@@ -10,13 +10,29 @@ import (
 type output struct {
 	w    io.Writer
 	file *os.File // nil: not ours to close
+	size int64    // bytes that were written
 }
 
 func openOutput(o *options, stdout io.Writer) (*output, error) {
-	if o.output == "" || o.output == "-" {
+	if o.output == "" && o.pcap == "-" {
+		return &output{w: io.Discard}, nil
+	}
+	return openFile(o.output, stdout)
+}
+
+// openCapture opens where packets go.
+func openCapture(o *options, stdout io.Writer) (*output, error) {
+	if o.pcap == "" {
+		return &output{w: io.Discard}, nil
+	}
+	return openFile(o.pcap, stdout)
+}
+
+func openFile(name string, stdout io.Writer) (*output, error) {
+	if name == "" || name == "-" {
 		return &output{w: stdout}, nil
 	}
-	f, err := os.Create(o.output)
+	f, err := os.Create(name)
 	if err != nil {
 		return nil, fmt.Errorf("open output: %w", err)
 	}
@@ -27,9 +43,15 @@ func (o *output) write(b []byte) error {
 	if len(b) == 0 {
 		return nil
 	}
-	if _, err := o.w.Write(b); err != nil {
+	n, err := o.w.Write(b)
+	if err != nil {
+		if o.file != nil && n > 0 {
+			// What is there ends with a whole line, or block. It is as good as it gets.
+			_ = o.file.Truncate(o.size)
+		}
 		return fmt.Errorf("write output: %w", err)
 	}
+	o.size += int64(n)
 	return nil
 }
 

@@ -40,7 +40,10 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		return err
 	}
 	progress.phase("plan")
-	filters := plan.Filters{Args: o.filterArgs, Results: o.filterRets, Targets: o.targets, Variable: tracer.NewVariables(kernel).Find}
+	filters := plan.Filters{
+		Args: o.filterArgs, Results: o.filterRets, Outputs: o.outputs, Depth: o.depth, Packet: o.packetLen() > 0, Nodes: o.filterNodes,
+		Targets: o.targets, Variable: tracer.NewVariables(kernel).Find,
+	}
 	if filters.Packets, err = packets(); err != nil {
 		return usageError{err}
 	}
@@ -75,6 +78,10 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		fmt.Fprintf(stderr, "trace: BPF code that comes and goes within a moment may stay without a name in stacks: %v\n", unwatched)
 	}
 	defer names.Close()
+	graphOptions, below := o.graphOptions(), &below{filters: filters}
+	if graphOptions != nil {
+		graphOptions.Below = below.add
+	}
 	session, err := tracer.Load(kernel, p, tracer.Options{
 		Exits:      o.parsedMode != spec.Entry,
 		Calls:      o.parsedMode == spec.Call,
@@ -86,8 +93,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		Comm:       o.comm,
 		Backend:    o.backend,
 		LeastTime:  o.least,
+		Snaplen:    o.packetLen(),
 		BufferSize: o.bufferLen,
-		Graph:      o.graphOptions(),
+		Graph:      graphOptions,
 		Progress:   progress.step,
 	})
 	if err != nil {
@@ -120,6 +128,11 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		return err
 	}
 	defer func() { err = errors.Join(err, out.Close()) }()
+	capture, err := openCapture(o, stdout)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, capture.Close()) }()
 	if err := session.Attach(p); err != nil {
 		return err
 	}
@@ -148,8 +161,8 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		return err
 	}
 	t := &tracing{
-		options: o, session: session, flow: f, graph: g, out: out, stderr: stderr,
-		mixedStdout: o.format != "text" && out.file == nil,
+		options: o, session: session, flow: f, graph: g, out: out, capture: capture, stderr: stderr,
+		mixedStdout: o.format != "text" && out.file == nil || o.pcap == "-",
 	}
 	offset, err := tracer.RealtimeOffset()
 	if err != nil {
@@ -173,6 +186,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	}
 	runErr := t.run(ctx)
 	endErr := t.finish(p)
+	below.report(stderr)
 	if names.Err() != nil {
 		endErr = errors.Join(endErr, names.Err())
 	}
@@ -243,6 +257,9 @@ func newFlow(o *options, kernel *plan.Kernel, session *tracer.Session, names *tr
 		}
 		options.Stacks = &flow.Stacks{Symbols: names, Limit: limit, PatchSpan: kernel.Arch.PatchSpan, Raw: o.verbose}
 	}
+	if o.pcap != "" {
+		options.Capture = render.NewPcap(session.Targets(), names.Values(), o.snaplen)
+	}
 	if g != nil {
 		options.Shapes = shapes(session.Targets()) // a program may end what another has begun
 		options.Root, options.Seen = g.root, g.learning.Seen
@@ -269,6 +286,7 @@ type tracing struct {
 	flow        *flow.Flow
 	graph       *graph // nil without -g
 	out         *output
+	capture     *output
 	stderr      io.Writer
 	mixedStdout bool // stdout is ours: the command's goes to stderr
 	full        bool // the limit of events is reached
@@ -323,7 +341,12 @@ func (t *tracing) drain() error {
 			return err
 		}
 	}
-	return t.out.write(t.flow.Take())
+	return t.write()
+}
+
+// write hands over what was rendered.
+func (t *tracing) write() error {
+	return errors.Join(t.out.write(t.flow.Take()), t.capture.write(t.flow.TakeCapture()))
 }
 
 // finish shows what is left, and what is missing.
@@ -356,7 +379,7 @@ func (t *tracing) finish(p *plan.Plan) error {
 		end.Skipped = append(end.Skipped, t.graph.skipped(p)...)
 	}
 	t.flow.Finish(end)
-	errs = append(errs, t.out.write(t.flow.Take()))
+	errs = append(errs, t.write())
 	reportEnd(t.stderr, end, t.graph != nil)
 	n, err := t.session.LostProcesses()
 	errs = append(errs, err)
@@ -382,11 +405,12 @@ func (t *tracing) end(losses []tracer.Loss, sharedMisses uint64) *render.End {
 		end.NoTree += l.NoTree
 		end.TooDeep += l.TooDeep
 		end.Unread += l.Unread
+		end.LostPackets += l.LostPackets
 		loss := render.Loss{
 			Target: t.session.Targets()[i], LostEntries: l.LostEntries, LostExits: l.LostExits,
-			RecursionMisses: l.RecursionMisses, Undecoded: undecoded[i],
+			LostPackets: l.LostPackets, RecursionMisses: l.RecursionMisses, Undecoded: undecoded[i],
 		}
-		if l.LostEntries+l.LostExits+l.RecursionMisses+undecoded[i] > 0 {
+		if l.LostEntries+l.LostExits+l.LostPackets+l.RecursionMisses+undecoded[i] > 0 {
 			end.PerTarget = append(end.PerTarget, loss)
 		}
 	}

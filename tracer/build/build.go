@@ -31,6 +31,8 @@ type Options struct {
 	Comm   string // only tasks of this name; "": all
 	Filter bool   // targets have conditions of their entries
 
+	Snaplen int // bytes of packets that are sent, at most
+
 	LeastTime time.Duration // of a call that is shown; with slots, else user space looks
 	Guard     bool          // the kernel doesn't guard programs against recursion
 	Task      Task
@@ -90,9 +92,10 @@ func (o Options) Constants(index int, t *plan.Target) (entry, exit Constants) {
 	common[wire.ConfigTarget] = uint64(index)
 	common[wire.ConfigFilter], common[wire.ConfigFilterResult] = o.filter(t.Condition), flag(t.ResultCondition != nil)
 	common[wire.ConfigRetval] = flag(t.Ret != nil)
+	o.packetConstants(common, t.Expressions)
 	common[wire.ConfigFrameAt] = 0
 	if o.Graph != nil {
-		o.graphConstants(common, t.Root, t.Strings())
+		o.graphConstants(common, t.Root, t.Strings(), t.Expressions)
 		if isLock(t.Func) {
 			common[wire.ConfigNotFrom], common[wire.ConfigNotFromSize] = o.Graph.Kretprobes.Addr, o.Graph.Kretprobes.Size
 		}
@@ -100,22 +103,31 @@ func (o Options) Constants(index int, t *plan.Target) (entry, exit Constants) {
 	return common, maps.Clone(common)
 }
 
+// packetConstants adds what programs have that send packets.
+func (o Options) packetConstants(c Constants, e plan.Expressions) {
+	if e.Packet != nil {
+		c[wire.ConfigSnaplen] = uint64(o.Snaplen)
+		c[wire.ConfigSlots] = 0
+	}
+}
+
 // graphConstants adds what programs of a function graph have.
-func (o Options) graphConstants(c Constants, isRoot bool, strings int) {
-	o.nodeConstants(c, strings)
+func (o Options) graphConstants(c Constants, isRoot bool, strings int, e plan.Expressions) {
+	o.nodeConstants(c, strings, e.OutputSize())
 	c[wire.ConfigGraph] = 1
 	c[wire.ConfigRoot] = flag(isRoot)
 	c[wire.ConfigEarly] = flag(o.Graph.Early)
 	c[wire.ConfigNoIrqs] = flag(o.Graph.NoIRQs)
 	c[wire.ConfigKeyAt] = uint64(o.Graph.KeyAt)
 	c[wire.ConfigNoInterrupt] = flag(o.Kfuncs.IRQSave != 0 && o.Kfuncs.IRQRestore != 0)
+	c[wire.ConfigFilterNode] = flag(e.NodeCondition != nil)
 	c[wire.ConfigIrqSave], c[wire.ConfigIrqRestore] = uint64(o.Kfuncs.IRQSave), uint64(o.Kfuncs.IRQRestore)
 }
 
 // nodeConstants adds what programs have that send nodes, each with at most so many
-// strings.
-func (o Options) nodeConstants(c Constants, strings int) {
-	shape := event.NodeShape{Words: o.Graph.MaxWords, Strings: strings}
+// strings, and so many bytes of outputs.
+func (o Options) nodeConstants(c Constants, strings, outputs int) {
+	shape := event.NodeShape{Words: o.Graph.MaxWords, Strings: strings, Outputs: outputs}
 	c[wire.ConfigNodes] = uint64(o.Graph.Nodes)
 	c[wire.ConfigMaxWords] = uint64(o.Graph.MaxWords)
 	c[wire.ConfigStringsRoom] = uint64(strings)
@@ -160,23 +172,23 @@ type Group struct {
 	Strings uint64      // bit i: word i is read as a string; in graphs cookies tell
 	Room    int         // strings that a node's record has room for
 
-	Condition, ResultCondition *expr.Tree // of all of them; nil: none
-	Root                       bool       // they begin trees of a function graph
+	Root bool // they begin trees of a function graph
+
+	plan.Expressions // of all of them
 }
 
 // Groups sorts targets into groups: those whose records have room for the same.
 func (o Options) Groups(targets []*plan.Target, indices []int) []Group {
 	var groups []Group
 	type kind struct {
-		strings uint64
-		room    int
-		root    bool
-
-		condition, result string
+		strings     uint64
+		room        int
+		root        bool
+		expressions string
 	}
 	byKind := make(map[kind]int)
 	for _, i := range indices {
-		k := kind{strings: stringBits(targets[i]), root: targets[i].Root, condition: spellCondition(targets[i].Condition), result: spellCondition(targets[i].ResultCondition)}
+		k := kind{strings: stringBits(targets[i]), root: targets[i].Root, expressions: targets[i].Expressions.String()}
 		if o.Graph != nil {
 			k.room, k.strings = roomFor(bits.OnesCount64(k.strings)), 0
 		}
@@ -184,7 +196,7 @@ func (o Options) Groups(targets []*plan.Target, indices []int) []Group {
 		if !ok {
 			at = len(groups)
 			byKind[k] = at
-			groups = append(groups, Group{Strings: k.strings, Room: k.room, Root: k.root, Condition: targets[i].Condition, ResultCondition: targets[i].ResultCondition})
+			groups = append(groups, Group{Strings: k.strings, Room: k.room, Root: k.root, Expressions: targets[i].Expressions})
 		}
 		g, shape := &groups[at], targets[i].Shape(o.Stack)
 		shape.Words = max(shape.Words, g.Shape.Words)
@@ -210,6 +222,7 @@ func roomFor(strings int) int {
 func (o Options) GroupConstants(g Group, regs arch.Regs) Constants {
 	c := o.constants(g.Shape, g.Strings)
 	c[wire.ConfigFilter], c[wire.ConfigFilterResult] = o.filter(g.Condition), flag(g.ResultCondition != nil)
+	o.packetConstants(c, g.Expressions)
 	c[wire.ConfigSession] = flag(o.Exits)
 	c[wire.ConfigIsReturn], c[wire.ConfigCookie] = uint64(o.Kfuncs.IsReturn), uint64(o.Kfuncs.Cookie)
 	c[wire.ConfigRegs], c[wire.ConfigStackArgs] = uint64(len(regs.Args)), uint64(regs.StackArgs)
@@ -218,7 +231,7 @@ func (o Options) GroupConstants(g Group, regs arch.Regs) Constants {
 		c[wire.ConfigRegsArg+uint32(i)] = uint64(offset)
 	}
 	if o.Graph != nil {
-		o.graphConstants(c, g.Root, g.Room)
+		o.graphConstants(c, g.Root, g.Room, g.Expressions)
 	}
 	return c
 }
@@ -245,8 +258,10 @@ func (o Options) FreeConstants() Constants {
 	all := *o.Graph
 	all.MaxWords = wire.MaxWords // whatever functions are found later
 	o.Graph = &all
-	c := Constants{wire.ConfigTask: flag(o.ReadTask)}
-	o.nodeConstants(c, 0)
+	c := Constants{
+		wire.ConfigTask: flag(o.ReadTask), wire.ConfigLeastTime: uint64(o.LeastTime), wire.ConfigEarly: flag(o.Graph.Early),
+	}
+	o.nodeConstants(c, 0, 0)
 	return c
 }
 
@@ -261,10 +276,12 @@ func (o Options) constants(shape event.Shape, strings uint64) Constants {
 		wire.ConfigCallSize:    uint64(shape.CallSize()),
 		wire.ConfigWords:       uint64(shape.Words),
 		wire.ConfigStrings:     strings,
+		wire.ConfigOutputs:     uint64(shape.Outputs),
+		wire.ConfigSnaplen:     0, // see packetConstants
 		wire.ConfigStackAt:     uint64(shape.EntryStackAt()),
 		wire.ConfigCallStackAt: uint64(shape.CallStackAt()),
 		wire.ConfigCopyCtx:     0,
-		wire.ConfigSlots:       flag(o.Slots && shape.Strings == 0),
+		wire.ConfigSlots:       flag(o.Slots && shape.Strings == 0 && shape.Outputs == 0),
 		wire.ConfigSelf:        uint64(o.Self),
 		wire.ConfigPids:        flag(o.Pids),
 		wire.ConfigComm:        flag(o.Comm != ""),
@@ -273,9 +290,9 @@ func (o Options) constants(shape event.Shape, strings uint64) Constants {
 		wire.ConfigSession:     0,
 		wire.ConfigLeastTime:   uint64(o.LeastTime),
 
-		wire.ConfigFilter: 0, wire.ConfigFilterResult: 0, // see Conditions
+		wire.ConfigFilter: 0, wire.ConfigFilterResult: 0, // see Expressions
 	}
-	for id := uint32(wire.ConfigGraph); id <= wire.ConfigNodeSize; id++ {
+	for id := uint32(wire.ConfigGraph); id <= wire.ConfigFilterNode; id++ {
 		c[id] = 0 // see graphConstants
 	}
 	c[wire.ConfigCommLo], c[wire.ConfigCommHi] = commWords(o.Comm)
@@ -315,14 +332,14 @@ func flag(b bool) uint64 {
 
 const wordSize = 8
 
-// Program returns a copy of a program with its constants and conditions written in,
+// Program returns a copy of a program with its constants and expressions written in,
 // and without what they rule out. A constant that has no value is an error.
-func Program(template asm.Instructions, constants Constants, conditions Conditions) (asm.Instructions, error) {
+func Program(template asm.Instructions, constants Constants, expressions Expressions) (asm.Instructions, error) {
 	insns, err := fill(template, constants)
 	if err != nil {
 		return nil, err
 	}
-	if insns, err = splice(insns, conditions); err != nil {
+	if insns, err = splice(insns, expressions); err != nil {
 		return nil, err
 	}
 	if insns, err = prune(insns); err != nil {
@@ -340,7 +357,7 @@ func fill(template asm.Instructions, constants Constants) (asm.Instructions, err
 			continue
 		}
 		id := uint32(ins.Constant)
-		if id == wire.ConfigCondition || id == wire.ConfigResultCondition {
+		if id >= wire.ConfigCondition && id <= wire.ConfigLocate {
 			continue // see splice
 		}
 		value, ok := constants[id]

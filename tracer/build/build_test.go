@@ -56,9 +56,9 @@ func targets(t *testing.T) []*plan.Target {
 
 // configNames are enum config's, in its order.
 var configNames = []string{
-	"target", "record_size", "call_size", "words", "strings", "stack_at", "call_stack_at", "slots", "copy_ctx", "retval",
+	"target", "record_size", "call_size", "words", "strings", "outputs", "snaplen", "stack_at", "call_stack_at", "slots", "copy_ctx", "retval",
 	"self", "pids", "comm", "comm_lo", "comm_hi", "guard", "fork_tgid", "task", "frame_at", "session", "regs", "stack_args", "filter", "filter_result", "least_time",
-	"graph", "root", "nodes", "early", "no_irqs", "key_at", "no_interrupt", "not_from", "not_from_size", "by_target", "max_words", "open_size", "strings_size", "strings_room", "node_size",
+	"graph", "root", "nodes", "early", "no_irqs", "key_at", "no_interrupt", "not_from", "not_from_size", "by_target", "max_words", "open_size", "strings_size", "strings_room", "node_size", "filter_node",
 }
 
 // groupOnly are the constants that only programs with many targets have; those
@@ -208,7 +208,7 @@ func TestComplete(t *testing.T) {
 			o := Options{Exits: test.exits, Kfuncs: test.kfuncs}
 			for _, a := range []arch.Arch{arch.AMD64(), arch.ARM64()} {
 				g := Group{Shape: event.Shape{Words: 9}}
-				insns, err := Program(object(t).Programs[bpf.ProgProbe].Instructions, o.GroupConstants(g, a.Regs), Conditions{})
+				insns, err := Program(object(t).Programs[bpf.ProgProbe].Instructions, o.GroupConstants(g, a.Regs), Expressions{})
 				if !errors.Is(err, test.err) {
 					t.Fatalf("%s: %v, want %v", a.Name, err, test.err)
 				}
@@ -272,7 +272,7 @@ func TestProgram(t *testing.T) {
 				t.Errorf("%s has no constants", name)
 			}
 			before := fmt.Sprint(template)
-			insns, err := Program(template, constants, Conditions{})
+			insns, err := Program(template, constants, Expressions{})
 			if err != nil {
 				t.Errorf("%s: %v", name, err)
 				continue
@@ -482,7 +482,7 @@ func TestNoTrees(t *testing.T) {
 	for name, constants := range map[string]Constants{
 		bpf.ProgEntry: entry, bpf.ProgExit: exit, bpf.ProgSession: group, bpf.ProgProbe: group,
 	} {
-		insns, err := Program(s.Programs[name].Instructions, constants, Conditions{})
+		insns, err := Program(s.Programs[name].Instructions, constants, Expressions{})
 		if err != nil {
 			t.Fatal(err)
 		}

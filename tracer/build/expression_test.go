@@ -62,17 +62,17 @@ func TestSplice(t *testing.T) {
 	}
 	for _, test := range []struct {
 		name string
-		from Condition
+		from Expressions
 		text string
 		word int // of a
 		want uint64
 	}{
-		{"none", Condition{}, "", 0, 30},
-		{"holds", Condition{Copy: true}, "a == 102 && b == 104", 2, 30},
-		{"does not", Condition{Copy: true}, "a == 103", 2, 20},
-		{"no arguments", Condition{Copy: true}, "1", 2, 30},
-		{"of the stack", Condition{Regs: &regs}, "a == 201 && b == 203", 7, 30},
-		{"not of the stack", Condition{Regs: &regs}, "a == 200", 7, 20},
+		{"none", Expressions{}, "", 0, 30},
+		{"holds", Expressions{Copy: true}, "a == 102 && b == 104", 2, 30},
+		{"does not", Expressions{Copy: true}, "a == 103", 2, 20},
+		{"no arguments", Expressions{Copy: true}, "1", 2, 30},
+		{"of the stack", Expressions{Regs: &regs}, "a == 201 && b == 203", 7, 30},
+		{"not of the stack", Expressions{Regs: &regs}, "a == 200", 7, 20},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			insns := asm.Instructions{
@@ -91,16 +91,15 @@ func TestSplice(t *testing.T) {
 				jump(asm.JGT, asm.R7, 5, -11), // back over it
 				asm.Return(),
 			}
-			var c *Condition
+			e := test.from
 			if test.text != "" {
-				c = &test.from
-				c.Tree = condition(t, test.text, test.word, test.word+2)
+				e.Condition = condition(t, test.text, test.word, test.word+2)
 			}
-			code, err := splice(insns, Conditions{Entry: c})
+			code, err := splice(insns, e)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c != nil && c.Regs != nil { // there is no such memory to load from
+			if e.Regs != nil { // there is no such memory to load from
 				for i := range code {
 					if ins := &code[i]; ins.OpCode.Class() == asm.LdXClass && ins.Src == asm.R1 && int(ins.Offset) == regs.SP {
 						*ins = asm.Mov.Imm(asm.R3, stack)
@@ -119,8 +118,9 @@ func TestSplice(t *testing.T) {
 // refused.
 func TestSpliceLimits(t *testing.T) {
 	insns := asm.Instructions{jump(asm.JEq, asm.R1, 0, 2), mark, asm.Return()}
-	c := &Condition{Tree: condition(t, fmt.Sprintf("a == %d", uint64(wire.ConfigMark+wire.ConfigCondition)), 0), Copy: true}
-	code, err := splice(insns, Conditions{Entry: c})
+	e := Expressions{Copy: true}
+	e.Condition = condition(t, fmt.Sprintf("a == %d", uint64(wire.ConfigMark+wire.ConfigCondition)), 0)
+	code, err := splice(insns, e)
 	if err != nil || len(code) < 5 {
 		t.Errorf("%v, %v", code, err)
 	}
@@ -128,30 +128,30 @@ func TestSpliceLimits(t *testing.T) {
 	for i := range 60 {
 		terms = append(terms, fmt.Sprintf("a * %d / (a + 1) %% (a + 2) == a ^ (a | %d)", i+1, i))
 	}
-	huge := &Condition{Tree: condition(t, strings.Join(terms, " || "), 0), Copy: true}
+	e.Condition = condition(t, strings.Join(terms, " || "), 0)
 	const marks = 64
 	over := asm.Instructions{jump(asm.JEq, asm.R1, 0, 2*marks)}
 	for range marks {
 		over = append(over, mark)
 	}
-	if _, err := splice(append(over, asm.Return()), Conditions{Entry: huge}); err == nil || !strings.Contains(err.Error(), "too large") {
+	if _, err := splice(append(over, asm.Return()), e); err == nil || !strings.Contains(err.Error(), "too large") {
 		t.Errorf("a jump over %d times the code: %v", marks, err)
 	}
 }
 
-// TestProgramsHaveCondition: the programs that run at entries ask, others don't.
-func TestProgramsHaveCondition(t *testing.T) {
-	for name, want := range map[string][2]int{
-		bpf.ProgEntry: {2, 0}, bpf.ProgExit: {0, 2}, bpf.ProgSession: {2, 2}, bpf.ProgProbe: {2, 2}, bpf.ProgKprobe: {1, 0}, bpf.ProgFree: {},
+// TestProgramsHaveMarks: the programs that run at entries ask and take, others don't.
+func TestProgramsHaveMarks(t *testing.T) {
+	for name, want := range map[string][5]int{
+		bpf.ProgEntry: {2, 0, 1, 2, 2}, bpf.ProgExit: {0, 2}, bpf.ProgSession: {2, 2, 1, 2, 2}, bpf.ProgProbe: {2, 2, 1, 2, 2}, bpf.ProgKprobe: {1, 0, 1, 1, 1}, bpf.ProgFree: {},
 	} {
-		var n [2]int
+		var n [5]int
 		for _, ins := range object(t).Programs[name].Instructions {
 			if isMark(&ins) && uint32(ins.Constant) >= wire.ConfigCondition {
 				n[uint32(ins.Constant)-wire.ConfigCondition]++
 			}
 		}
 		if n != want {
-			t.Errorf("%s has %d places for conditions, want %d", name, n, want)
+			t.Errorf("%s has %d places for expressions, want %d", name, n, want)
 		}
 	}
 }

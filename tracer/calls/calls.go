@@ -1,7 +1,10 @@
 // Package calls joins entries and exits to calls.
 package calls
 
-import "fgtrace/tracer/event"
+import (
+	"fgtrace/tracer/event"
+	"fgtrace/tracer/packet"
+)
 
 // Call is one call of a traced function. What was read at entry is a copy.
 type Call struct {
@@ -15,8 +18,10 @@ type Call struct {
 	Exit     uint64
 	Entered  bool // false: the entry is not known
 	Words    []byte
+	Outputs  []byte // see event.Output; nil: there are none, or they were lost
 	Strings  []byte
 	Retval   [8]byte
+	Packet   *Packet // at the entry; nil: there is none, or it is not known
 
 	Node Node // of a call in a function graph
 
@@ -24,7 +29,14 @@ type Call struct {
 	// and exits joined; nil at first.
 	Stack any
 
-	data []byte // Words and Strings
+	data []byte // Words, Outputs and Strings
+}
+
+// Packet is the packet of a call at its entry.
+type Packet struct {
+	Link   packet.Link
+	Length int    // in bytes
+	Data   []byte // the first ones of them
 }
 
 // Duration returns the time between entry and exit in nanoseconds.
@@ -160,12 +172,12 @@ func (a *Assembler) fill(r *event.Record) *Call {
 	c := a.get()
 	c.Target, c.Pid, c.Tid, c.CPU, c.Comm = r.Target, r.Pid, r.Tid, r.CPU, r.Comm
 	c.Entry, c.Exit, c.Entered = r.Time, 0, true
-	c.Retval, c.Stack = [8]byte{}, nil
+	c.Retval, c.Stack, c.Packet = [8]byte{}, nil, nil
 	c.data = append(c.data[:0], r.Words...)
-	if len(r.Strings) > 0 {
-		c.data = append(c.data, r.Strings...)
+	if len(r.Outputs)+len(r.Strings) > 0 {
+		c.data = append(append(c.data, r.Outputs...), r.Strings...)
 	}
-	words := len(r.Words)
-	c.Words, c.Strings = c.data[:words:words], c.data[words:]
+	outputs, strings := len(r.Words), len(r.Words)+len(r.Outputs)
+	c.Words, c.Outputs, c.Strings = c.data[:outputs:outputs], c.data[outputs:strings:strings], c.data[strings:]
 	return c
 }

@@ -224,9 +224,9 @@ func TestCopies(t *testing.T) {
 	fill := func(seed byte) *event.Record {
 		r := &event.Record{
 			Kind: event.Entry, Frame: uint64(seed),
-			Words: make([]byte, 16), Strings: make([]byte, 128),
+			Words: make([]byte, 16), Outputs: make([]byte, 24), Strings: make([]byte, 128),
 		}
-		for _, b := range [][]byte{r.Words, r.Strings} {
+		for _, b := range [][]byte{r.Words, r.Outputs, r.Strings} {
 			for i := range b {
 				b[i] = seed
 			}
@@ -236,16 +236,17 @@ func TestCopies(t *testing.T) {
 	check := func(c *Call, seed byte) {
 		t.Helper()
 		want := fill(seed)
-		if string(c.Words) != string(want.Words) || string(c.Strings) != string(want.Strings) {
-			t.Errorf("call of %d: words % x, strings % x", seed, c.Words, c.Strings)
+		if string(c.Words) != string(want.Words) || string(c.Outputs) != string(want.Outputs) || string(c.Strings) != string(want.Strings) {
+			t.Errorf("call of %d: words % x, outputs % x, strings % x", seed, c.Words, c.Outputs, c.Strings)
 		}
 	}
 	var a Assembler
 	r := fill(1)
 	first := a.Enter(r)
-	copy(r.Words, "changed")
-	copy(r.Strings, "changed")
-	first.Stack = "made at the entry"
+	for _, b := range [][]byte{r.Words, r.Outputs, r.Strings} {
+		copy(b, "changed")
+	}
+	first.Stack, first.Packet = "made at the entry", &Packet{Length: 1}
 	check(first, 1)
 
 	a.Release(a.Leave(&event.Record{Kind: event.Exit, Frame: 1}))
@@ -255,21 +256,35 @@ func TestCopies(t *testing.T) {
 	if second == third {
 		t.Error("two open calls are one")
 	}
-	// Appending to words must not reach the strings behind them.
-	_ = append(second.Words, "xxxxxxxx"...)
+	// Appending to words must not reach the outputs behind them, nor that to outputs
+	// the strings.
+	_, _ = append(second.Words, "xxxxxxxx"...), append(second.Outputs, "xxxxxxxx"...)
 	check(second, 2)
+	for _, c := range []*Call{second, third} {
+		if c.Stack != nil || c.Packet != nil {
+			t.Errorf("left behind by an older call: %v, %v", c.Stack, c.Packet)
+		}
+		c.Stack, c.Packet = "made at the entry", &Packet{Length: 2}
+	}
 
 	a.Release(a.Leave(&event.Record{Kind: event.Exit, Frame: 2}))
 	fourth := a.Enter(&event.Record{Kind: event.Entry, Frame: 4})
-	if len(fourth.Words)+len(fourth.Strings) != 0 || fourth.Stack != nil || fourth.Retval != [8]byte{} {
+	if len(fourth.Words)+len(fourth.Outputs)+len(fourth.Strings) != 0 || fourth.Stack != nil || fourth.Packet != nil || fourth.Retval != [8]byte{} {
 		t.Errorf("left behind by an older call: %+v", fourth)
+	}
+
+	// Of an exit whose entry is not known, there is nothing.
+	a.Release(a.Leave(&event.Record{Kind: event.Exit, Frame: 3}))
+	fifth := a.Leave(&event.Record{Kind: event.Exit, Frame: 5})
+	if len(fifth.Words)+len(fifth.Outputs)+len(fifth.Strings) != 0 || fifth.Stack != nil || fifth.Packet != nil {
+		t.Errorf("left behind by an older call: %+v", fifth)
 	}
 }
 
 func TestNoAllocation(t *testing.T) {
 	var a Assembler
 	entry := event.Record{
-		Kind: event.Entry, Frame: 1, Words: make([]byte, 96), Strings: make([]byte, 1536),
+		Kind: event.Entry, Frame: 1, Words: make([]byte, 96), Outputs: make([]byte, 512), Strings: make([]byte, 1536),
 	}
 	exit := event.Record{Kind: event.Exit, Frame: 1, Retval: make([]byte, 8)}
 	call := func() {

@@ -24,7 +24,7 @@ type NodeCounts struct {
 	ExitLost uint64
 }
 
-// nodeStrings are the strings of a node that has not ended.
+// nodeStrings are the outputs and strings of a node that has not ended.
 type nodeStrings struct {
 	id    uint64
 	depth int
@@ -76,20 +76,20 @@ func (n *Nodes) without(tree uint64, depth int) []nodeStrings {
 	return pending
 }
 
-// of returns the strings of a node.
-func (n *Nodes) of(p *event.Place, strings int) []byte {
+// of returns the outputs and strings of a node.
+func (n *Nodes) of(p *event.Place, shape *event.Shape) (outputs, strings []byte) {
 	tree := p.ID() >> wire.NodeTreeShift
 	pending := n.strings[tree]
-	found := n.unread[:strings*wire.StringSize]
+	strings = n.unread[:shape.Strings*wire.StringSize]
 	for i := range pending {
-		if s := &pending[i]; s.id == p.ID() && len(s.raw) >= len(found) {
-			found = s.raw
+		if s := &pending[i]; s.id == p.ID() && len(s.raw) >= shape.Outputs+len(strings) {
+			outputs, strings = s.raw[:shape.Outputs], s.raw[shape.Outputs:]
 		}
 	}
 	if p.Kind() == event.Node && len(pending) > 0 {
 		n.strings[tree] = n.without(tree, p.Depth())
 	}
-	return found
+	return outputs, strings
 }
 
 // Call returns the call of a record of kind Open or Node. It is valid as long as
@@ -105,9 +105,9 @@ func (n *Nodes) Call(p *event.Place) *Call {
 	c.Entry, c.Exit = p.Entry(), p.Entry()
 	c.Words = p.Words()
 	c.Entered = len(c.Words) >= shape.Words*8
-	c.Strings = nil
-	if shape.Strings > 0 {
-		c.Strings = n.of(p, shape.Strings)
+	c.Outputs, c.Strings, c.Packet = nil, nil, nil
+	if shape.Strings > 0 || shape.Outputs > 0 {
+		c.Outputs, c.Strings = n.of(p, shape)
 	}
 	c.Node = Node{
 		Parent: p.Parent(), Depth: p.Depth(), Context: Context(p.Context() & 3), Outer: Context(p.Outer() & 3), Below: p.Below(),

@@ -12,12 +12,17 @@ import (
 	"fgtrace/tracer/event"
 )
 
-// nodeShapes are those of targets A (one word), B (one word, a string) and C (two
-// words, two strings).
-var nodeShapes = []event.Shape{{Words: 1}, {Words: 1, Strings: 1}, {Words: 2, Strings: 2}}
+// nodeShapes are those of targets A (one word), B (one word, a string), C (two words,
+// two strings), D (one word, two outputs) and E (one word, an output, a string).
+var nodeShapes = []event.Shape{
+	{Words: 1}, {Words: 1, Strings: 1}, {Words: 2, Strings: 2}, {Words: 1, Outputs: 2 * outputSize}, {Words: 1, Outputs: outputSize, Strings: 1},
+}
 
-// Records of nodes are written as "strings B 1.7/2 one": kind, target, tree and
-// number of the node, depth, and the strings; "-" is one that could not be read.
+// An output is of at most 8 bytes.
+const outputSize = 16
+
+// Records of nodes are written as "strings E 1.7/2 =ab one": kind, target, tree and
+// number of the node, depth, outputs and the strings; "-" is one that could not be read.
 func parsePlace(t *testing.T, text string) []byte {
 	t.Helper()
 	fields := strings.Fields(text)
@@ -42,9 +47,16 @@ func parsePlace(t *testing.T, text string) []byte {
 	case "strings":
 		s := wiretest.Strings{Place: p}
 		for _, text := range fields[3:] {
-			if text == "-" {
+			value, isOutput := strings.CutPrefix(text, "=")
+			switch {
+			case isOutput && value == "-":
+				s.Outputs = append(s.Outputs, wiretest.Output(-14, make([]byte, 8))...)
+			case isOutput:
+				data := make([]byte, 8)
+				s.Outputs = append(s.Outputs, wiretest.Output(int64(copy(data, value)), data)...)
+			case text == "-":
 				s.Strings = append(s.Strings, wiretest.String{Len: -14})
-			} else {
+			default:
 				s.Strings = append(s.Strings, wiretest.Text(text))
 			}
 		}
@@ -75,6 +87,19 @@ func show(t *testing.T, n *Nodes, records string) string {
 		}
 		c := n.Call(p)
 		call := fmt.Sprintf("%c%d.%d", 'A'+c.Target, c.ID>>40, c.ID&(1<<40-1))
+		switch want := nodeShapes[c.Target].Outputs; {
+		case c.Outputs == nil && want > 0:
+			call += " =lost"
+		case len(c.Outputs) != want:
+			t.Errorf("%s: %d bytes of outputs, want %d", text, len(c.Outputs), want)
+		}
+		for at := 0; at < len(c.Outputs); at += outputSize {
+			value, status := event.Output(c.Outputs, at, 8)
+			if status < 0 {
+				value = fmt.Append(nil, "-", -status)
+			}
+			call += " =" + string(value)
+		}
 		for i := range nodeShapes[c.Target].Strings {
 			s, _, errno := event.String(c.Strings, i)
 			if errno != 0 {
@@ -115,6 +140,25 @@ func TestNodes(t *testing.T) {
 		// Those of another target, which has fewer.
 		"strings B 1.1/0 one; node C 1.1/0": "C1.1 -14 -14",
 		"strings B 1.1/0; node B 1.1/0":     "B1.1 -14",
+
+		// Outputs come with the strings, and in front of them.
+		"strings D 1.1/0 =one =two; node D 1.1/0":                                 "D1.1 =one =two",
+		"strings D 1.1/0 =- =two; node D 1.1/0":                                   "D1.1 =-14 =two",
+		"strings D 1.1/0 =one =two; open D 1.1/0; node A 1.2/1; node D 1.1/0":     "D1.1 =one =two; A1.2; D1.1 =one =two",
+		"strings E 1.1/0 =one two; node E 1.1/0":                                  "E1.1 =one two",
+		"strings E 1.1/0 =- -; node E 1.1/0":                                      "E1.1 =-14 -14",
+		"strings E 1.1/0 =a b; strings D 1.2/1 =c =d; lost D 1.2/1; node E 1.1/0": "D1.2 =c =d lost; E1.1 =a b",
+		"strings E 1.1/0 =a b; strings E 2.1/0 =c d; node E 1.1/0; node E 2.1/0":  "E1.1 =a b; E2.1 =c d",
+		"strings E 1.1/0 =a b; node E 1.1/0; strings B 1.2/0 c; node B 1.2/0":     "E1.1 =a b; B1.2 c",
+
+		// They were lost, or are those of another target, which has fewer.
+		"node D 1.1/0": "D1.1 =lost",
+		"open E 1.1/0": "E1.1 =lost -14",
+		"strings E 1.1/0 =a b; node D 1.2/1; node E 1.1/0": "D1.2 =lost; E1.1 =a b",
+		"strings E 1.1/0 =a b; node E 1.1/0; node E 1.1/0": "E1.1 =a b; E1.1 =lost -14",
+		"strings B 1.1/0 one; node E 1.1/0":                "E1.1 =lost -14",
+		"strings D 1.1/0 =one; node D 1.1/0":               "D1.1 =lost",
+		"strings E 1.1/0 =a b; open E 1.1/0; node A 1.2/0": "E1.1 =a b; A1.2",
 	} {
 		t.Run(records, func(t *testing.T) {
 			var n Nodes
@@ -185,7 +229,7 @@ func TestNodeCall(t *testing.T) {
 			var n Nodes
 			n.Grow([]event.Shape{{}, {}, {Words: 2}})
 			// What an earlier record left behind must not show.
-			n.call = Call{Retval: [8]byte{1, 2}, Strings: []byte{1}, Node: Node{End: Running}}
+			n.call = Call{Retval: [8]byte{1, 2}, Outputs: []byte{1}, Strings: []byte{1}, Packet: &Packet{}, Node: Node{End: Running}}
 			if p := view(t, test.raw); p.Kind() == event.Open {
 				want.Retval = n.call.Retval // of no meaning before the exit
 			}
@@ -203,6 +247,20 @@ func TestNodeCounts(t *testing.T) {
 	show(t, &n, "open A 1.1/0;node A 1.2/1;lost A 1.3/1;node A 1.1/0;lost A 2.1/0;strings B 3.1/0 x;open B 3.1/0")
 	if got, want := n.Counts(), (NodeCounts{Roots: 2, ExitLost: 2}); got != want {
 		t.Errorf("%+v, want %+v", got, want)
+	}
+}
+
+// TestNodeOutputsAreCopied: outputs stay while their node does, whatever becomes of the
+// record that they came from, and of others.
+func TestNodeOutputsAreCopied(t *testing.T) {
+	var n Nodes
+	n.Grow(nodeShapes)
+	raw := parsePlace(t, "strings E 1.1/0 =outer one")
+	n.Note(view(t, raw))
+	clear(raw)
+	if got, want := show(t, &n, "open E 1.1/0;strings E 1.2/1 =inner two;strings D 2.1/0 =x =y;node E 1.2/1;node E 1.1/0"),
+		"E1.1 =outer one; E1.2 =inner two; E1.1 =outer one"; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }
 
@@ -231,11 +289,11 @@ func TestOwn(t *testing.T) {
 func TestNodesNoAllocation(t *testing.T) {
 	var n Nodes
 	n.Grow(nodeShapes)
-	note, node := view(t, parsePlace(t, "strings C 1.1/0 one two")), view(t, parsePlace(t, "node C 1.1/0"))
+	note, node := view(t, parsePlace(t, "strings E 1.1/0 =four one")), view(t, parsePlace(t, "node E 1.1/0"))
 	if allocs := testing.AllocsPerRun(1000, func() {
 		n.Note(note)
-		if c := n.Call(node); binary.LittleEndian.Uint32(c.Strings) != 4 {
-			t.Fatalf("strings % x", c.Strings)
+		if c := n.Call(node); binary.LittleEndian.Uint32(c.Strings) != 4 || binary.LittleEndian.Uint64(c.Outputs) != 4 {
+			t.Fatalf("outputs % x, strings % x", c.Outputs, c.Strings)
 		}
 	}); allocs != 0 {
 		t.Errorf("%v allocations a node", allocs)

@@ -13,6 +13,7 @@ import (
 // Shape is the layout of one target's records.
 type Shape struct {
 	Words   int // argument words of 8 bytes
+	Outputs int // bytes of outputs
 	Strings int // arguments that are read as strings
 	Stack   bool
 }
@@ -25,8 +26,8 @@ const ExitSize = wire.RecordSize + wire.ResultSize
 // EntrySize returns the size of an entry record in bytes.
 func (s Shape) EntrySize() int { return wire.RecordSize + s.bodySize() }
 
-// CallSize returns the size of a call's record in bytes. A shape with strings
-// has none.
+// CallSize returns the size of a call's record in bytes. A shape with strings or
+// outputs has none.
 func (s Shape) CallSize() int { return ExitSize + s.bodySize() }
 
 func (s *Shape) bodySize() int {
@@ -55,8 +56,10 @@ func (s Shape) CallStackAt() int {
 	return ExitSize + s.framesAt()
 }
 
-// stringsAt and framesAt are offsets behind what the kind of record begins with.
-func (s *Shape) stringsAt() int { return s.Words * wordSize }
+// outputsAt, stringsAt and framesAt are offsets behind what the kind of record begins
+// with.
+func (s *Shape) outputsAt() int { return s.Words * wordSize }
+func (s *Shape) stringsAt() int { return s.outputsAt() + s.Outputs }
 func (s *Shape) framesAt() int  { return s.stringsAt() + s.Strings*wire.StringSize }
 
 // Kind tells an entry from an exit, and both from a whole call.
@@ -73,6 +76,7 @@ type Record struct {
 	Kind      Kind
 	EntryLost bool   // of an exit: its entry found no room in the ring buffer
 	Unwanted  bool   // of an exit: the call is not to be shown
+	HasPacket bool   // of an entry: its packet went before
 	Target    int    // index in the plan
 	Time      uint64 // ns, CLOCK_MONOTONIC, taken in the program
 	Frame     uint64 // identity of the call while it lives
@@ -82,6 +86,7 @@ type Record struct {
 	// Of an entry.
 	Comm     [wire.CommSize]byte // up to a NUL
 	Words    []byte              // argument words
+	Outputs  []byte              // see Output
 	Strings  []byte              // wire.StringSize bytes each: see String
 	Frames   []byte              // 8 bytes a return address, innermost first
 	StackErr int                 // errno of the stack that could not be had, or 0
@@ -137,6 +142,9 @@ var at *wire.Record
 func (h *header) target() uint32 { return binary.LittleEndian.Uint32(h[unsafe.Offsetof(at.Target):]) }
 func (h *header) kind() Kind     { return Kind(h[unsafe.Offsetof(at.Kind)]) }
 func (h *header) unwanted() bool { return h[unsafe.Offsetof(at.Flags)]&wire.FlagUnwanted != 0 }
+func (h *header) hasPacket() bool {
+	return h[unsafe.Offsetof(at.Flags)]&wire.FlagPacket != 0
+}
 
 func (h *header) entryLost() bool { return h[unsafe.Offsetof(at.Flags)]&wire.FlagEntryLost != 0 }
 func (h *header) time() uint64    { return binary.LittleEndian.Uint64(h[unsafe.Offsetof(at.Time):]) }
@@ -148,7 +156,7 @@ func (h *header) frames() int64 {
 }
 
 func (r *Record) decodeHeader(h *header) {
-	r.EntryLost, r.Unwanted = h.entryLost(), h.unwanted()
+	r.EntryLost, r.Unwanted, r.HasPacket = h.entryLost(), h.unwanted(), h.hasPacket()
 	r.Time, r.Frame, r.CPU = h.time(), h.frame(), h.cpu()
 	pidTgid := h.pidTgid()
 	r.Pid, r.Tid = uint32(pidTgid>>32), uint32(pidTgid)
@@ -174,15 +182,15 @@ func (r *Record) decodeExit(raw []byte, h *header) error {
 	r.decodeHeader(h)
 	r.Retval = (*result)(raw[wire.RecordSize:]).retval()[:]
 	r.Unsure = uint64(h.frames())
-	r.Words, r.Strings, r.Frames, r.StackErr = nil, nil, nil, 0
+	r.Words, r.Outputs, r.Strings, r.Frames, r.StackErr = nil, nil, nil, nil, 0
 	return nil
 }
 
 // decodeBody reads what an entry brings with it, which raw has in full.
 func (r *Record) decodeBody(raw []byte, h *header, shape *Shape) error {
 	r.Comm = [wire.CommSize]byte(h[unsafe.Offsetof(at.Comm):])
-	stringsAt, framesAt := shape.stringsAt(), shape.framesAt()
-	r.Words, r.Strings = raw[:stringsAt], raw[stringsAt:framesAt]
+	outputsAt, stringsAt, framesAt := shape.outputsAt(), shape.stringsAt(), shape.framesAt()
+	r.Words, r.Outputs, r.Strings = raw[:outputsAt], raw[outputsAt:stringsAt], raw[stringsAt:framesAt]
 	r.Frames, r.StackErr, r.Unsure = nil, 0, 0
 	if !shape.Stack {
 		return nil
@@ -231,7 +239,7 @@ func Layouts(shapes []Shape) []Layout {
 	layouts := make([]Layout, len(shapes))
 	for i := range shapes {
 		s := &shapes[i]
-		layouts[i] = Layout{size: s.CallSize(), words: s.stringsAt(), framesAt: -1}
+		layouts[i] = Layout{size: s.CallSize(), words: s.outputsAt(), framesAt: -1}
 		if s.Stack {
 			layouts[i].framesAt = s.framesAt()
 		}
@@ -323,4 +331,20 @@ func String(strings []byte, i int) (s []byte, cut bool, errno int) {
 		return data[:len(data)-1], true, 0
 	}
 	return data[:n-1], false, 0
+}
+
+// OutputSize returns how many bytes of a record the output of a value of so many bytes
+// has.
+func OutputSize(size int) int { return wire.OutputSize + (size+wordSize-1)&^(wordSize-1) }
+
+// Output returns the output at an offset, of a value of at most size bytes. status is
+// the number of bytes, 0 where a NULL pointer was in the way, or a negative error number.
+func Output(outputs []byte, offset, size int) (value []byte, status int) {
+	raw := outputs[offset:][:OutputSize(size)]
+	n := int64(binary.LittleEndian.Uint64(raw))
+	if n <= 0 {
+		return nil, int(n)
+	}
+	n = min(n, int64(size))
+	return raw[wire.OutputSize:][:n], int(n)
 }

@@ -31,6 +31,7 @@ func SeenCall(raw []byte) (number uint64, depth int, err error) {
 // program also sends the nodes of others, whose exits were not seen.
 type NodeShape struct {
 	Words   int
+	Outputs int // bytes
 	Strings int
 }
 
@@ -39,8 +40,8 @@ const placeEnd = wire.RecordSize + wire.PlaceSize
 // OpenSize returns the size of the record of an open node in bytes.
 func (s NodeShape) OpenSize() int { return placeEnd + s.Words*wordSize }
 
-// StringsSize returns the size of the record of a node's strings in bytes.
-func (s NodeShape) StringsSize() int { return placeEnd + s.Strings*wire.StringSize }
+// StringsSize returns the size of the record of a node's outputs and strings in bytes.
+func (s NodeShape) StringsSize() int { return placeEnd + s.Outputs + s.Strings*wire.StringSize }
 
 // NodeSize returns the size of the record of a node that has returned in bytes.
 func (s NodeShape) NodeSize() int { return placeEnd + wire.ResultSize + s.Words*wordSize }
@@ -145,7 +146,7 @@ func (p *Place) Words() []byte {
 	return p.body
 }
 
-// Strings returns what String reads, of Strings.
+// Strings returns the outputs of a target, and behind them what String reads, of Strings.
 func (p *Place) Strings() []byte { return p.body }
 
 // placeAt has the offsets of a place's parts.

@@ -22,7 +22,9 @@ type Flow struct {
 	shapes   []event.Shape
 	layouts  []event.Layout // of the shapes
 	chains   *chains
+	packets  packets
 	renderer render.Renderer
+	capture  render.Renderer // nil: there is none
 
 	record    event.Record
 	view      event.Whole
@@ -31,6 +33,7 @@ type Flow struct {
 	place     event.Place
 	nodes     *calls.Nodes // of a function graph; nil: calls are on their own
 	out       []byte
+	captured  []byte
 	events    uint64
 	running   uint64
 	root      func(*calls.Call)
@@ -48,6 +51,7 @@ type Options struct {
 	Stacks   *Stacks                             // nil: no stacks
 	Missed   func(target int, since uint64) bool // see calls.Assembler; may be nil
 	Renderer render.Renderer
+	Capture  render.Renderer   // is given the same, see TakeCapture; may be nil
 	Graph    bool              // calls are nodes of a function graph
 	Root     func(*calls.Call) // is given the roots of a graph that have ended; may be nil
 	// Seen is given the numbers of watched functions that were called in a tree,
@@ -61,7 +65,7 @@ func New(o Options) *Flow {
 		o.Limit = math.MaxUint64
 	}
 	f := &Flow{
-		mode: o.Mode, limit: o.Limit, least: o.Least, targets: slices.Clone(o.Targets), shapes: o.Shapes, renderer: o.Renderer,
+		mode: o.Mode, limit: o.Limit, least: o.Least, targets: slices.Clone(o.Targets), shapes: o.Shapes, renderer: o.Renderer, capture: o.Capture,
 		layouts: event.Layouts(o.Shapes), undecoded: make([]uint64, len(o.Targets)+1),
 	}
 	f.assembler.Missed = o.Missed
@@ -82,10 +86,13 @@ func (f *Flow) Record(raw []byte) bool {
 	if f.Full() {
 		return false
 	}
-	if f.nodes != nil {
+	switch kind := event.KindOf(raw); {
+	case kind == event.KindPacket:
+		f.packet(raw)
+		return true
+	case f.nodes != nil:
 		return f.node(raw)
-	}
-	if event.KindOf(raw) == event.Call {
+	case kind == event.Call:
 		return f.whole(raw)
 	}
 	r := &f.record
@@ -105,23 +112,43 @@ func (f *Flow) Record(raw []byte) bool {
 // Full tells whether the limit of events is reached.
 func (f *Flow) Full() bool { return f.events >= f.limit }
 
+// packet takes the record of a packet.
+func (f *Flow) packet(raw []byte) {
+	p, err := event.DecodePacket(raw, len(f.targets))
+	if err != nil {
+		f.undecoded[len(f.targets)]++
+		return
+	}
+	f.packets.note(&p)
+}
+
 func (f *Flow) entry(r *event.Record) {
 	if f.mode == spec.Entry {
 		c := f.assembler.Note(r)
-		f.findChain(c, r)
+		f.findMore(c, r)
 		f.emit(render.Entry, c)
-		f.assembler.Release(c)
+		f.release(c)
 		return
 	}
 	c := f.assembler.Enter(r)
-	f.findChain(c, r)
+	f.findMore(c, r)
 	if f.mode&spec.Entry != 0 {
 		f.emit(render.Entry, c)
 	}
 }
 
-// findChain keeps a call's chain with it: the record won't be there at the exit.
-func (f *Flow) findChain(c *calls.Call, r *event.Record) {
+// release takes back a call that is not used any more.
+func (f *Flow) release(c *calls.Call) {
+	f.packets.release(c)
+	f.assembler.Release(c)
+}
+
+// findMore keeps a call's packet and its chain with it: the record won't be there at the
+// exit.
+func (f *Flow) findMore(c *calls.Call, r *event.Record) {
+	if r.HasPacket {
+		c.Packet = f.packets.take(r.Frame)
+	}
 	if f.chains != nil {
 		c.Stack = f.chains.of(r.Frames, r.StackErr, r.Target, f.targets[r.Target])
 	}
@@ -137,7 +164,7 @@ func (f *Flow) exit(r *event.Record) {
 	case c.Entered:
 		f.emit(render.Call, c)
 	}
-	f.assembler.Release(c)
+	f.release(c)
 }
 
 // whole takes the record of a whole call.
@@ -157,7 +184,7 @@ func (f *Flow) whole(raw []byte) bool {
 		frames, errno := w.Stack()
 		e.Chain = f.chains.of(frames, errno, c.Target, e.Target)
 	}
-	f.out = f.renderer.AppendEvent(f.out, e)
+	f.render(e)
 	f.events++
 	return !f.Full()
 }
@@ -167,12 +194,24 @@ func (f *Flow) emit(kind render.Kind, c *calls.Call) {
 	e := &f.event
 	e.Kind, e.Call, e.Target = kind, c, f.targets[c.Target]
 	e.Chain, _ = c.Stack.(*render.Chain)
-	f.out = f.renderer.AppendEvent(f.out, e)
+	f.render(e)
 	f.events++
 }
 
+func (f *Flow) render(e *render.Event) {
+	f.out = f.renderer.AppendEvent(f.out, e)
+	if f.capture != nil {
+		f.captured = f.capture.AppendEvent(f.captured, e)
+	}
+}
+
 // Start appends the output's beginning.
-func (f *Flow) Start(s *render.Start) { f.out = f.renderer.AppendStart(f.out, s) }
+func (f *Flow) Start(s *render.Start) {
+	f.out = f.renderer.AppendStart(f.out, s)
+	if f.capture != nil {
+		f.captured = f.capture.AppendStart(f.captured, s)
+	}
+}
 
 // Finish adds the counts that the flow knows, and appends the output's end.
 func (f *Flow) Finish(e *render.End) {
@@ -186,6 +225,9 @@ func (f *Flow) Finish(e *render.End) {
 		e.Roots, e.ExitLost = nodes.Roots, nodes.ExitLost
 	}
 	f.out = f.renderer.AppendEnd(f.out, e)
+	if f.capture != nil {
+		f.captured = f.capture.AppendEnd(f.captured, e)
+	}
 }
 
 // Undecoded returns the records that could not be decoded, by target; the last
@@ -200,5 +242,12 @@ func (f *Flow) Events() uint64 { return f.events }
 func (f *Flow) Take() []byte {
 	out := f.out
 	f.out = f.out[:0]
+	return out
+}
+
+// TakeCapture is Take of what Options.Capture has rendered.
+func (f *Flow) TakeCapture() []byte {
+	out := f.captured
+	f.captured = f.captured[:0]
 	return out
 }

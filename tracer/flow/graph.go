@@ -32,6 +32,7 @@ func (f *Flow) show(p *event.Place) {
 	e := &f.event
 	e.Call = f.nodes.Call(p)
 	e.Target = f.targets[e.Call.Target]
+	e.Call.Packet = f.packets.of(p.ID())
 	switch {
 	case p.Kind() == event.Open:
 		e.Kind = render.Open
@@ -40,8 +41,10 @@ func (f *Flow) show(p *event.Place) {
 	default:
 		e.Kind = render.Leaf
 	}
-	f.out = f.renderer.AppendEvent(f.out, e)
+	f.render(e)
 	if e.Kind != render.Open {
+		e.Call.Packet = f.packets.take(p.ID())
+		f.packets.release(e.Call)
 		f.events++
 		if f.root != nil && e.Call.Node.Depth == 0 {
 			f.root(e.Call)
@@ -67,7 +70,8 @@ func (f *Flow) Running(raw []byte, now uint64) {
 	if p.Opened() {
 		e.Kind = render.Close
 	}
-	f.out = f.renderer.AppendEvent(f.out, e)
+	e.Call.Packet = f.packets.of(p.ID())
+	f.render(e)
 	f.events++
 }
 
@@ -80,4 +84,7 @@ func (f *Flow) Grow(targets []*plan.Target, shapes []event.Shape) {
 	f.undecoded = append(append(f.undecoded[:last], make([]uint64, len(targets))...), noTarget)
 	f.nodes.Grow(shapes)
 	f.renderer.Grow(targets)
+	if f.capture != nil {
+		f.capture.Grow(targets)
+	}
 }

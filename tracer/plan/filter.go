@@ -6,23 +6,34 @@ import (
 	"slices"
 
 	"fgtrace/btfx/expr"
+	"fgtrace/tracer/event"
 	"fgtrace/tracer/spec"
 )
 
 // FilterError tells that an expression does not apply to a function.
 type FilterError struct {
-	Func string
-	Err  error // *expr.Error where the expression is at fault
+	Func   string
+	Err    error // *expr.Error where the expression is at fault
+	Output bool  // it is one of a value that is shown
 }
 
-func (e *FilterError) Error() string { return fmt.Sprintf("filter calls of %s: %v", e.Func, e.Err) }
+func (e *FilterError) Error() string {
+	if e.Output {
+		return fmt.Sprintf("show values of %s: %v", e.Func, e.Err)
+	}
+	return fmt.Sprintf("filter calls of %s: %v", e.Func, e.Err)
+}
 
 func (e *FilterError) Unwrap() error { return e.Err }
 
-// Filters are expressions that must all hold of a call.
+// Filters are expressions that must all hold of a call, and those that are shown of it.
 type Filters struct {
 	Args    []string // over the parameters, at the entry
 	Results []string // over retval, at the return
+	Outputs []string // over the parameters, at the entry: values that are shown
+	Depth   int      // structs within one another that outputs show
+	Packet  bool     // the packet at the entry is shown
+	Nodes   []string // over the parameters, at the entry: of a graph's nodes that are no roots
 	Packets Packets  // at the entry, too
 	// Variable finds a global variable; nil: there are none.
 	Variable func(name string) (expr.Variable, bool, error)
@@ -47,13 +58,16 @@ func (p *Plan) Filter(f Filters) error {
 		if len(named) == 0 {
 			continue
 		}
-		err := t.filter(f, named)
+		what, err := "filter", t.filter(f, named)
+		if err == nil {
+			what, err = "output", t.output(f)
+		}
 		switch {
 		case err == nil:
 		case slices.ContainsFunc(named, func(n spec.Target) bool { return !n.Glob }):
-			return &FilterError{t.Func, err}
+			return &FilterError{t.Func, err, what == "output"}
 		default:
-			refused[t] = "the filter does not apply: " + shortReason(err)
+			refused[t] = "the " + what + " does not apply: " + shortReason(err)
 		}
 	}
 	p.Skip(refused)
@@ -76,10 +90,7 @@ func (t *Target) filter(f Filters, named []spec.Target) (err error) {
 	if t.Raw {
 		return errors.New(ReasonNoPrototype)
 	}
-	entry := expr.Scope{Types: t.Types, Variable: f.Variable}
-	for _, p := range t.Params {
-		entry.Params = append(entry.Params, expr.Param{Name: p.Name, Type: p.Type, Word: p.Word})
-	}
+	entry := t.scope(f)
 	if t.Condition, err = allOf(f.Args, entry); err != nil {
 		return err
 	}
@@ -106,6 +117,79 @@ func (t *Target) filter(f Filters, named []spec.Target) (err error) {
 		exit.Retval = &proto.Ret
 	}
 	t.ResultCondition, err = allOf(f.Results, exit)
+	return err
+}
+
+// scope is what names mean at the target's entry.
+func (t *Target) scope(f Filters) expr.Scope {
+	scope := expr.Scope{Types: t.Types, Variable: f.Variable}
+	for _, p := range t.Params {
+		scope.Params = append(scope.Params, expr.Param{Name: p.Name, Type: p.Type, Word: p.Word})
+	}
+	return scope
+}
+
+// output gives a target the values that are shown.
+func (t *Target) output(f Filters) error {
+	if len(f.Outputs) == 0 && !f.Packet {
+		return nil
+	}
+	if t.Raw {
+		return errors.New(ReasonNoPrototype)
+	}
+	if f.Packet {
+		var err error
+		if t.Packet, err = t.packet(); err != nil {
+			return err
+		}
+	}
+	var outputs []Output
+	offset := 0
+	for _, text := range f.Outputs {
+		o, err := expr.NewOutput(text, t.scope(f))
+		if err != nil {
+			return err
+		}
+		if o.Layout != nil {
+			o.Layout = o.Layout.Limited(f.Depth)
+		}
+		outputs = append(outputs, Output{o, offset})
+		offset += event.OutputSize(o.Size)
+	}
+	if offset > expr.MaxOutput+event.OutputSize(0)*len(outputs) {
+		return fmt.Errorf("the values have %d bytes together, and %d are shown at most", offset, expr.MaxOutput)
+	}
+	t.Outputs = outputs
+	return nil
+}
+
+// Below gives targets that were found below the roots of a graph what nodes have: a
+// filter, which leaves out those to which it does not apply, and values that are shown
+// of those that have them. It returns what is left, how many have no such values, and
+// what was left out.
+func (f Filters) Below(targets []*Target) (kept []*Target, without int, skipped []Skip) {
+	for _, t := range targets {
+		if err := t.filterNode(f); err != nil {
+			skipped = append(skipped, Skip{Func: t.Func, Module: t.Module, Prototype: t.Prototype(), Reason: "the filter does not apply: " + shortReason(err)})
+			continue
+		}
+		if t.output(f) != nil {
+			without++
+		}
+		kept = append(kept, t)
+	}
+	return kept, without, skipped
+}
+
+// filterNode gives a target the filter of nodes.
+func (t *Target) filterNode(f Filters) (err error) {
+	if len(f.Nodes) == 0 {
+		return nil
+	}
+	if t.Raw {
+		return errors.New(ReasonNoPrototype)
+	}
+	t.NodeCondition, err = allOf(f.Nodes, t.scope(f))
 	return err
 }
 

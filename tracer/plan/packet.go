@@ -3,6 +3,7 @@ package plan
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"fgtrace/btfx/expr"
@@ -42,8 +43,8 @@ var members = map[string]struct{ device, net, mark string }{
 	"xdp_buff": {device: "%[1]s->rxq->dev", net: "%[1]s->rxq->dev->nd_net.net"},
 }
 
-// condition returns whether a target's packet is one of these.
-func (p Packets) condition(t *Target, entry expr.Scope) (*expr.Tree, error) {
+// packet returns the first parameter that has a packet.
+func (t *Target) packet() (*PacketParam, error) {
 	for _, param := range t.Params {
 		form, err := packet.FormOf(t.Types, param.Type)
 		switch {
@@ -52,12 +53,19 @@ func (p Packets) condition(t *Target, entry expr.Scope) (*expr.Tree, error) {
 		case err != nil:
 			return nil, err
 		}
-		return p.of(form, param, entry)
+		return &PacketParam{form, param.Word}, nil
 	}
 	return nil, errNoPacket
 }
 
-func (p Packets) of(form *packet.Form, param Param, entry expr.Scope) (*expr.Tree, error) {
+// condition returns whether a target's packet is one of these.
+func (p Packets) condition(t *Target, entry expr.Scope) (*expr.Tree, error) {
+	found, err := t.packet()
+	if err != nil {
+		return nil, err
+	}
+	form := found.Form
+	param := t.Params[slices.IndexFunc(t.Params, func(p Param) bool { return p.Word == found.Word })]
 	member := members[form.Name]
 	var texts []string
 	ask := func(what, member, format string, args ...any) error {

@@ -13,6 +13,7 @@ import (
 	"fgtrace/btfx"
 	"fgtrace/btfx/expr"
 	"fgtrace/tracer/event"
+	"fgtrace/tracer/packet"
 	"fgtrace/tracer/spec"
 )
 
@@ -81,14 +82,67 @@ type Target struct {
 	Root   bool         // begins a tree of a function graph
 	Raw    bool         // has no prototype: ID is 0, and parameters are registers
 
-	// Condition is what holds at the entries of the calls that are shown; nil: all are.
-	Condition *expr.Tree
-	// ResultCondition holds of the results of those calls; nil: of all.
-	ResultCondition *expr.Tree
+	Expressions
 
 	// Patchable tells that the function's code was looked at, and is such as
 	// ftrace patches.
 	Patchable bool
+}
+
+// Expressions are what is asked about a target's calls.
+type Expressions struct {
+	// Condition is what holds at the entries of the calls that are shown; nil: all are.
+	Condition *expr.Tree
+	// ResultCondition holds of the results of those calls; nil: of all.
+	ResultCondition *expr.Tree
+	// NodeCondition holds at the entries of nodes of a graph that are shown, but for those
+	// that begin a tree; nil: of all.
+	NodeCondition *expr.Tree
+	// Outputs are values at the entry that are shown.
+	Outputs []Output
+	// Packet is the parameter whose packet at the entry is shown; nil: none.
+	Packet *PacketParam
+}
+
+// PacketParam is a parameter that has a packet.
+type PacketParam struct {
+	Form *packet.Form
+	Word int // the argument word
+}
+
+// Output is a value at the entry that is shown.
+type Output struct {
+	*expr.Output
+	// Offset is where it is in the part of a record that outputs have, in bytes: 8 that
+	// say what there is, as of struct output in wire.h, and then that.
+	Offset int
+}
+
+// OutputSize returns how many bytes of a record outputs have.
+func (e Expressions) OutputSize() int {
+	if len(e.Outputs) == 0 {
+		return 0
+	}
+	last := e.Outputs[len(e.Outputs)-1]
+	return last.Offset + event.OutputSize(last.Size)
+}
+
+// String spells expressions in full: those that are spelled alike do the same.
+func (e Expressions) String() string {
+	var b strings.Builder
+	for _, t := range []*expr.Tree{e.Condition, e.ResultCondition, e.NodeCondition} {
+		if t != nil {
+			b.WriteString(t.String())
+		}
+		b.WriteByte(';')
+	}
+	if e.Packet != nil {
+		fmt.Fprintf(&b, "%v %d;", *e.Packet.Form, e.Packet.Word)
+	}
+	for _, o := range e.Outputs {
+		fmt.Fprintf(&b, "%d %s%+d %d;", o.Take, o.Tree, o.Disp, o.Size)
+	}
+	return b.String()
 }
 
 // Param is a parameter of a target.
@@ -114,7 +168,7 @@ func (t *Target) Strings() int {
 
 // Shape returns the layout of the target's records.
 func (t *Target) Shape(stack bool) event.Shape {
-	return event.Shape{Words: t.Words, Strings: t.Strings(), Stack: stack}
+	return event.Shape{Words: t.Words, Outputs: t.OutputSize(), Strings: t.Strings(), Stack: stack}
 }
 
 // Prototype spells the function as C declares it.

@@ -46,7 +46,11 @@ func (h *histogram) add(v uint64) {
 
 // percentile returns the value that p percent of the values do not exceed.
 func (h *histogram) percentile(p uint64) uint64 {
-	rank := (h.n*p + 99) / 100
+	return h.ranked((h.n*p + 99) / 100)
+}
+
+// ranked returns the value that so many of the values do not exceed.
+func (h *histogram) ranked(rank uint64) uint64 {
 	var seen uint64
 	for octave, parts := range h.octaves {
 		if parts == nil {

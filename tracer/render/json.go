@@ -9,12 +9,15 @@ import (
 	"fgtrace/internal/kallsyms"
 	"fgtrace/tracer/calls"
 	"fgtrace/tracer/event"
+	"fgtrace/tracer/packet/dissect"
 	"fgtrace/tracer/plan"
 )
 
 // JSON writes one object a line; docs/json.md describes them.
 type JSON struct {
 	targets []jsonTarget // by index in the plan
+	plan    []*plan.Target
+	entries bool // there were some
 	syms    btfx.Symbols
 	tasks   tasks
 	line    line
@@ -30,6 +33,8 @@ type jsonTarget struct {
 	close   fragment // what ends the arguments
 	retval  fragment // `,"retval":{"type":...,"value":`
 	result  result
+	counted []*counted
+	outputs []output // their names are `{"expr":"skb->len","type":"unsigned int","value":`
 }
 
 type jsonParam struct {
@@ -46,6 +51,7 @@ func NewJSON(targets []*plan.Target, syms btfx.Symbols) *JSON {
 
 // Grow implements Renderer.
 func (j *JSON) Grow(targets []*plan.Target) {
+	j.plan = append(j.plan, targets...)
 	for _, t := range targets {
 		j.targets = append(j.targets, newJSONTarget(t))
 	}
@@ -80,6 +86,14 @@ func newJSONTarget(t *plan.Target) jsonTarget {
 		retval = btfx.AppendJSONString(retval, t.Ret.Type)
 	}
 	j.retval = newFragment(append(retval, `,"value":`...))
+	for _, o := range t.Outputs {
+		name := btfx.AppendJSONString([]byte(`{"expr":`), o.Text)
+		if o.Type != "" {
+			name = btfx.AppendJSONString(append(name, `,"type":`...), o.Type)
+		}
+		j.outputs = append(j.outputs, output{o, append(name, `,"value":`...)})
+	}
+	j.counted = countedOf(j.outputs)
 	return j
 }
 
@@ -116,6 +130,11 @@ func (j *JSON) AppendStart(dst []byte, s *Start) []byte {
 
 // AppendEnd implements Renderer.
 func (j *JSON) AppendEnd(dst []byte, e *End) []byte {
+	for i := range j.targets {
+		for _, c := range j.targets[i].counted {
+			dst = c.appendJSON(dst, j.plan[i])
+		}
+	}
 	type skip struct {
 		Func   string `json:"func"`
 		Module string `json:"module"`
@@ -158,12 +177,13 @@ type counts struct {
 	NoTree          uint64 `json:"roots_left_out,omitempty"`
 	TooDeep         uint64 `json:"too_deep,omitempty"`
 	Unread          uint64 `json:"packets_unread,omitempty"`
+	LostPackets     uint64 `json:"packets_lost,omitempty"`
 	LostOpens       uint64 `json:"late,omitempty"`
 }
 
 func countsOf(e *End) counts {
 	return counts{e.Events, e.Lost, e.RecursionMisses, e.Self, e.NoEntry, e.NoExit, e.Running,
-		e.ExitLost, e.NoTree, e.TooDeep, e.Unread, e.LostOpens}
+		e.ExitLost, e.NoTree, e.TooDeep, e.Unread, e.LostPackets, e.LostOpens}
 }
 
 // appendObject appends a line by reflection: for what comes once.
@@ -182,6 +202,10 @@ func (j *JSON) AppendEvent(dst []byte, e *Event) []byte {
 	}
 	c := e.Call
 	t := &j.targets[c.Target]
+	if len(t.counted) > 0 {
+		j.entries = j.entries || e.Kind == Entry
+		addAll(t.counted, e, j.entries)
+	}
 	l := &j.line
 	l.begin(dst)
 	l.fragment(&jsonEvents[e.Kind])
@@ -209,6 +233,14 @@ func (j *JSON) AppendEvent(dst []byte, e *Event) []byte {
 		j.nodeOf(c)
 	}
 	dst = l.end()
+	if c.Packet != nil {
+		dst = append(dst, `,"packet":`...)
+		dst = dissect.AppendJSON(dst, c.Packet.Link, c.Packet.Data, c.Packet.Length)
+	}
+	if len(t.outputs) > 0 && c.Entered {
+		dst = append(dst, `,"values":`...)
+		dst = appendJSONOutputs(dst, t.outputs, c, j.syms)
+	}
 	if e.Chain != nil {
 		dst = append(dst, e.Chain.spell(appendJSONChain)...)
 	}

@@ -58,7 +58,10 @@ func (t *Text) node(dst []byte, e *Event) []byte {
 		}
 	}
 	l.byte('\n')
-	return l.end()
+	if e.Kind == Close {
+		return l.end() // they are below the line that opened it
+	}
+	return t.details(l.end(), target, e)
 }
 
 // nodeOf adds what the object of a node has besides that of a call.

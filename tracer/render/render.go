@@ -86,12 +86,13 @@ type End struct {
 	Skipped         []plan.Skip
 	PerTarget       []Loss
 
-	Roots     uint64
-	ExitLost  uint64 // nodes that had returned, and whose exit was not seen
-	NoTree    uint64 // roots left out, as too many tasks had one
-	TooDeep   uint64 // nodes left out, as too many were under way
-	Unread    uint64 // calls left out, as it could not be read whether their packets match
-	LostOpens uint64 // nodes that were shown at their end only
+	Roots       uint64
+	ExitLost    uint64 // nodes that had returned, and whose exit was not seen
+	NoTree      uint64 // roots left out, as too many tasks had one
+	TooDeep     uint64 // nodes left out, as too many were under way
+	LostPackets uint64 // packets of calls that are shown, which found no room
+	Unread      uint64 // calls left out, as it could not be read whether their packets match
+	LostOpens   uint64 // nodes that were shown at their end only
 }
 
 // Loss is what is missing of one target's calls. Targets that miss nothing are
@@ -100,6 +101,7 @@ type Loss struct {
 	Target          *plan.Target
 	LostEntries     uint64
 	LostExits       uint64
+	LostPackets     uint64
 	RecursionMisses uint64
 	Undecoded       uint64
 }

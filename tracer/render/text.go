@@ -2,6 +2,7 @@ package render
 
 import (
 	"encoding/binary"
+	"strings"
 	"time"
 
 	"fgtrace/btfx"
@@ -9,6 +10,7 @@ import (
 	"fgtrace/internal/kallsyms"
 	"fgtrace/tracer/calls"
 	"fgtrace/tracer/event"
+	"fgtrace/tracer/packet/dissect"
 	"fgtrace/tracer/plan"
 	"fgtrace/tracer/stack"
 )
@@ -18,6 +20,8 @@ import (
 //	15:04:05.710082515 [0] ping/492 icmp_rcv(struct sk_buff *skb=0xffff8880035b4700) = 0 2.174us
 type Text struct {
 	targets []textTarget // by index in the plan
+	plan    []*plan.Target
+	entries bool // there were some
 	syms    btfx.Symbols
 	paint   paint
 	loc     *time.Location
@@ -36,6 +40,10 @@ type textTarget struct {
 	open    fragment // "name(", and the declaration of the first parameter
 	params  []textParam
 	result  result
+	outputs []output // their names are "skb->len="
+	packet  bool     // that of each call is shown
+	counted []*counted
+	quiet   bool // calls are not shown, as all that was asked for is counted
 }
 
 type textParam struct {
@@ -69,6 +77,7 @@ func NewText(targets []*plan.Target, syms btfx.Symbols, opts TextOptions) *Text 
 
 // Grow implements Renderer.
 func (t *Text) Grow(targets []*plan.Target) {
+	t.plan = append(t.plan, targets...)
 	for _, target := range targets {
 		t.targets = append(t.targets, t.newTarget(target))
 	}
@@ -89,6 +98,13 @@ func (t *Text) newTarget(target *plan.Target) textTarget {
 		tt.params = append(tt.params, tp)
 	}
 	tt.open = newFragment([]byte(open))
+	tt.packet = target.Packet != nil
+	for _, o := range target.Outputs {
+		name := t.paint.dim + oneLine(o.Text) + "=" + t.paint.off
+		tt.outputs = append(tt.outputs, output{o, []byte(name)})
+	}
+	tt.counted = countedOf(tt.outputs)
+	tt.quiet = len(tt.counted) > 0 && len(tt.counted) == len(tt.outputs) && !tt.packet
 	return tt
 }
 
@@ -106,16 +122,31 @@ func (t *Text) AppendStart(dst []byte, s *Start) []byte {
 	return dst
 }
 
-// AppendEnd implements Renderer. What text has to say at the end goes elsewhere.
-func (t *Text) AppendEnd(dst []byte, _ *End) []byte { return dst }
+// AppendEnd implements Renderer: what was counted. What else text has to say at the end
+// goes elsewhere.
+func (t *Text) AppendEnd(dst []byte, _ *End) []byte {
+	for i := range t.targets {
+		for _, c := range t.targets[i].counted {
+			dst = c.appendText(dst, t.plan[i])
+		}
+	}
+	return dst
+}
 
 // AppendEvent implements Renderer.
 func (t *Text) AppendEvent(dst []byte, e *Event) []byte {
+	c := e.Call
+	target := &t.targets[c.Target]
+	if len(target.counted) > 0 {
+		t.entries = t.entries || e.Kind == Entry
+		addAll(target.counted, e, t.entries)
+		if target.quiet && e.Kind < Open && e.Chain == nil {
+			return dst
+		}
+	}
 	if e.Kind >= Open {
 		return t.node(dst, e)
 	}
-	c := e.Call
-	target := &t.targets[c.Target]
 	l := &t.line
 	l.begin(dst)
 	if e.Kind == Exit {
@@ -123,6 +154,18 @@ func (t *Text) AppendEvent(dst []byte, e *Event) []byte {
 	} else {
 		t.time(c.Entry)
 	}
+	t.call(target, e)
+	l.byte('\n')
+	dst = t.details(l.end(), target, e)
+	if e.Chain != nil {
+		dst = append(dst, e.Chain.spell(t.chain)...)
+	}
+	return dst
+}
+
+// call adds a call outside of graphs, behind its time, or a node that has ended.
+func (t *Text) call(target *textTarget, e *Event) {
+	l, c := &t.line, e.Call
 	l.fragment(t.tasks.spell(e))
 	switch e.Kind {
 	case Entry:
@@ -135,20 +178,45 @@ func (t *Text) AppendEvent(dst []byte, e *Event) []byte {
 	} else {
 		l.fragment(&target.unknown)
 	}
-	if e.Kind != Entry {
+	if e.Kind != Entry && c.Node.End == calls.Returned {
 		l.short(" = ")
 		t.result(&target.result, c)
 		if c.Entered {
 			t.duration(c.Duration())
 		}
 	}
-	l.byte('\n')
-	dst = l.end()
-	if e.Chain != nil {
-		dst = append(dst, e.Chain.spell(t.chain)...)
+}
+
+// details appends what is below a call's line.
+func (t *Text) details(dst []byte, target *textTarget, e *Event) []byte {
+	c := e.Call
+	if !c.Entered {
+		return dst
+	}
+	indent := func() {
+		dst = append(dst, "    "...)
+		for range c.Node.Depth {
+			dst = append(dst, "  "...)
+		}
+	}
+	switch {
+	case !target.packet:
+	case c.Packet == nil:
+		indent()
+		dst = append(dst, "[no packet]\n"...)
+	default:
+		indent()
+		dst = append(dissect.AppendText(dst, c.Packet.Link, c.Packet.Data, c.Packet.Length), '\n')
+	}
+	if len(target.outputs) > 0 {
+		indent()
+		dst = append(appendOutputs(dst, target.outputs, c, t.syms), '\n')
 	}
 	return dst
 }
+
+// oneLine spells an expression in one line.
+func oneLine(text string) string { return strings.Join(strings.Fields(text), " ") }
 
 // appendTextTask appends " [0] ping/492 ", or " [0] ping/492/495 " of another
 // thread than the first.

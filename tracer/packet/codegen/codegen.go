@@ -47,15 +47,7 @@ type Options struct {
 // whether the packet matches: 0 or 1. It changes R0 to R5, and uses the stack from the
 // top down to bottom.
 func AppendCode(m *packet.Matcher, to *bpfasm.Code, o Options) (bottom int16, err error) {
-	top := o.Top
-	c := &coder{Code: to, accept: to.Label(), reject: to.Label(), short: to.Label(), unread: to.Label()}
-	saved := []asm.Register{regA, regX, regLinear, regBase}
-	c.top = top - 8*int16(len(saved))
-	for i, r := range saved {
-		c.Add(asm.StoreMem(asm.RFP, c.top+8*int16(i), r, asm.DWord))
-	}
-	c.total = c.room(8)
-	c.slot = c.room(8)
+	c, restore := newCoder(to, o)
 	starts := [2]bpfasm.Label{c.Label(), c.Label()}
 	c.find(m.Form, o.Direct, starts)
 
@@ -76,11 +68,6 @@ func AppendCode(m *packet.Matcher, to *bpfasm.Code, o Options) (bottom int16, er
 		bottom, c.top = min(bottom, c.top), at
 	}
 
-	restore := func() {
-		for i, r := range saved {
-			c.Add(asm.LoadMem(r, asm.RFP, top-8*int16(len(saved)-i), asm.DWord))
-		}
-	}
 	end := c.Label()
 	if c.Used(c.short) {
 		c.Place(c.short)
@@ -105,6 +92,67 @@ func AppendCode(m *packet.Matcher, to *bpfasm.Code, o Options) (bottom int16, er
 		restore()
 	}
 	return bottom, nil
+}
+
+// newCoder saves the registers that a coder uses; restore gives them back.
+func newCoder(to *bpfasm.Code, o Options) (c *coder, restore func()) {
+	c = &coder{Code: to, accept: to.Label(), reject: to.Label(), short: to.Label(), unread: to.Label()}
+	saved := []asm.Register{regA, regX, regLinear, regBase}
+	c.top = o.Top - 8*int16(len(saved))
+	at := c.top
+	for i, r := range saved {
+		c.Add(asm.StoreMem(asm.RFP, at+8*int16(i), r, asm.DWord))
+	}
+	c.total = c.room(8)
+	c.slot = c.room(8)
+	return c, func() {
+		for i, r := range saved {
+			c.Add(asm.LoadMem(r, asm.RFP, at+8*int16(i), asm.DWord))
+		}
+	}
+}
+
+// Place says where the parts of a packet's place are written: offsets in bytes, of words
+// but for Raw, which has 4 bytes and is 1 where the packet begins with a network header. A length that is not known is Linear's.
+type Place struct{ Start, Linear, Length, Raw int16 }
+
+// AppendLocate appends code that finds the address of the struct in R0, writes where its
+// packet is to memory whose address is at the offset to from the frame pointer, and goes
+// on; or to o.Unread, if it can't be told. It changes R0 to R5, and uses the stack down
+// to bottom.
+func AppendLocate(f *packet.Form, code *bpfasm.Code, o Options, to int16, place Place) (bottom int16) {
+	c, restore := newCoder(code, o)
+	starts := [2]bpfasm.Label{c.Label(), c.Label()}
+	end := c.Label()
+	c.find(f, o.Direct, starts)
+	for l, start := range starts {
+		if !c.Used(start) {
+			continue
+		}
+		c.Place(start)
+		c.Add(
+			asm.LoadMem(asm.R1, asm.RFP, to, asm.DWord),
+			asm.StoreMem(asm.R1, place.Start, regBase, asm.DWord),
+			asm.StoreMem(asm.R1, place.Linear, regLinear, asm.DWord),
+			asm.LoadMem(asm.R2, asm.RFP, c.total, asm.DWord),
+		)
+		known := c.Label()
+		c.JumpIf(asm.JNE, asm.R2, packet.UnknownLength, known)
+		c.Add(asm.Mov.Reg(asm.R2, regLinear))
+		c.Place(known)
+		c.Add(
+			asm.StoreMem(asm.R1, place.Length, asm.R2, asm.DWord),
+			asm.Mov.Imm(asm.R2, int32(l)),
+			asm.StoreMem(asm.R1, place.Raw, asm.R2, asm.Word),
+		)
+		c.Jump(end)
+	}
+	c.Place(c.unread)
+	restore()
+	c.Jump(o.Unread)
+	c.Place(end)
+	restore()
+	return c.top
 }
 
 // room takes bytes of the stack.

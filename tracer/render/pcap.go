@@ -1,0 +1,171 @@
+package render
+
+import (
+	"strings"
+
+	"fgtrace/btfx"
+	"fgtrace/internal/pcapng"
+	"fgtrace/tracer/packet"
+	"fgtrace/tracer/plan"
+)
+
+// Pcap writes the packets of calls as pcapng: an interface for each function and side,
+// such as "icmp_rcv@entry", the call itself as a packet's comment. Packets are as they
+// were at the entry; of an exit, the time is its own.
+//
+// All interfaces are Ethernet, since libpcap reads files of several link types up to
+// the first change only. A packet that has no such header yet gets one, whose addresses
+// are 0.
+type Pcap struct {
+	targets []*plan.Target
+	snaplen int
+	sides   []map[string]int // by target: interfaces by their side
+	next    int              // interface
+	counts  []uint64         // packets, by interface
+	of      []interfaceOf    // by interface
+
+	text        *Text
+	offset      int64  // ns from the kernel's clock to 1970
+	first, last uint64 // times of packets, in ns of the kernel's clock
+	comment     []byte
+	data        []byte
+}
+
+// interfaceOf is what an interface shows.
+type interfaceOf struct {
+	target int
+	side   string
+}
+
+// Sides of a function's interfaces.
+const (
+	sideEntry = "entry"
+	sideExit  = "exit"
+)
+
+// Snapshot lengths: of what is written, and of a packet, which may get a header.
+const (
+	pcapHeader = packet.EthernetHeader
+	// MaxSnaplen is how many bytes of a packet can be written.
+	MaxSnaplen = pcapng.MaxSnapLen - pcapHeader
+)
+
+// NewPcap returns a renderer for the targets of a plan, of at most so many bytes of a
+// packet.
+func NewPcap(targets []*plan.Target, syms btfx.Symbols, snaplen int) *Pcap {
+	p := &Pcap{text: NewText(nil, syms, TextOptions{}), snaplen: min(snaplen, MaxSnaplen)}
+	p.Grow(targets)
+	return p
+}
+
+// Grow implements Renderer.
+func (p *Pcap) Grow(targets []*plan.Target) {
+	p.targets = append(p.targets, targets...)
+	p.sides = append(p.sides, make([]map[string]int, len(targets))...)
+	p.text.Grow(targets)
+}
+
+// AppendStart implements Renderer. A reader waits for an interface, so that those of
+// entries are told of at once.
+func (p *Pcap) AppendStart(dst []byte, s *Start) []byte {
+	p.offset = s.RealtimeOffset
+	p.text.AppendStart(nil, s)
+	dst = pcapng.AppendSection(dst, pcapng.Section{
+		Hardware: s.Arch, OS: "Linux " + s.Kernel, Application: "trace " + s.Version, Comment: strings.Join(s.Argv, " "),
+	})
+	for i, t := range p.targets {
+		if t.Packet != nil {
+			dst, _ = p.appendInterface(dst, i, sideEntry)
+		}
+	}
+	return dst
+}
+
+// appendInterface returns the number of a target's interface, and tells of it first if
+// it is new.
+func (p *Pcap) appendInterface(dst []byte, target int, side string) ([]byte, int) {
+	if n, ok := p.sides[target][side]; ok {
+		return dst, n
+	}
+	if p.sides[target] == nil {
+		p.sides[target] = make(map[string]int)
+	}
+	t := p.targets[target]
+	n := p.next
+	p.next++
+	p.sides[target][side] = n
+	p.counts, p.of = append(p.counts, 0), append(p.of, interfaceOf{target, side})
+	return pcapng.AppendInterface(dst, pcapng.Interface{
+		Name: t.Func + "@" + side, Description: t.Prototype(), LinkType: pcapng.LinkEthernet, SnapLen: uint32(p.snaplen + pcapHeader),
+	}), n
+}
+
+// AppendEvent implements Renderer.
+func (p *Pcap) AppendEvent(dst []byte, e *Event) []byte {
+	c := e.Call
+	if c.Packet == nil || e.Kind == Open {
+		return dst
+	}
+	side, at := sideEntry, c.Entry
+	if e.Kind == Exit {
+		side, at = sideExit, c.Exit
+	}
+	dst, n := p.appendInterface(dst, c.Target, side)
+	data := c.Packet.Data[:min(len(c.Packet.Data), p.snaplen)]
+	length := c.Packet.Length
+	if c.Packet.Link == packet.Raw {
+		data, length = p.framed(data), length+pcapHeader
+	}
+	p.comment = p.text.comment(p.comment[:0], e)
+	p.counts[n]++
+	if p.first == 0 {
+		p.first = at
+	}
+	p.first, p.last = min(p.first, at), max(p.last, at)
+	return pcapng.AppendPacket(dst, pcapng.Packet{
+		Interface: n, Time: p.since1970(at), Data: data, Length: length, Comment: p.comment,
+	})
+}
+
+// framed puts an Ethernet header in front of a packet that has none.
+func (p *Pcap) framed(data []byte) []byte {
+	var header [pcapHeader]byte
+	if len(data) > 0 && data[0]>>4 == 6 {
+		header[12], header[13] = 0x86, 0xdd // ETH_P_IPV6
+	} else {
+		header[12], header[13] = 0x08, 0x00 // ETH_P_IP
+	}
+	p.data = append(append(p.data[:0], header[:]...), data...)
+	return p.data
+}
+
+// AppendEnd implements Renderer.
+func (p *Pcap) AppendEnd(dst []byte, e *End) []byte {
+	dropped := make(map[*plan.Target]uint64)
+	for _, l := range e.PerTarget {
+		dropped[l.Target] = l.LostEntries + l.LostPackets
+	}
+	for n, of := range p.of {
+		lost := dropped[p.targets[of.target]]
+		dst = pcapng.AppendStatistics(dst, pcapng.Statistics{
+			Interface: n, Time: p.since1970(p.last), Start: p.since1970(p.first), End: p.since1970(p.last),
+			Received: p.counts[n] + lost, Dropped: lost, Accepted: pcapng.Unknown, OSDropped: pcapng.Unknown, Delivered: p.counts[n],
+		})
+	}
+	return dst
+}
+
+// since1970 turns a time of the kernel's clock into one of the day, in ns.
+func (p *Pcap) since1970(ns uint64) uint64 { return uint64(int64(ns) + p.offset) }
+
+// comment appends a line about a call: task, arguments, result; and one with its values.
+func (t *Text) comment(dst []byte, e *Event) []byte {
+	target := &t.targets[e.Call.Target]
+	t.line.begin(dst)
+	t.call(target, e)
+	dst = t.line.end()
+	if len(target.outputs) > 0 && e.Call.Entered {
+		dst = appendOutputs(append(dst, '\n'), target.outputs, e.Call, t.syms)
+	}
+	return dst
+}
