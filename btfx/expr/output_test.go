@@ -62,6 +62,9 @@ var outputs = []struct{ text, typ, want string }{
 	{"(char *)0", "char *", "null"},
 	{"hex((char *)8, 4)", "", "fault"},
 	{"str((char *)8)", "", "fault"},
+	{"hex((char *)0x30000000, 3)", "", "757365"},
+	{"str((char *)0x30000000)", "", `"user"`},
+	{"*(long *)0x30000000", "long", "fault"}, // numbers are the kernel's
 	{"*(int *)8", "int", "fault"},
 	{`p->none->dev->name == "x"`, "int", "null"},
 	{"p->len + p->none->len", "unsigned int", "null"},
@@ -91,7 +94,15 @@ func TestOutputs(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		vm := bpfvm.VM{Read: f.read, Loads: frame.Direct, Out: bytes.Repeat([]byte{0xee}, offset)}
+		user := func(addr uint64, buf []byte) error {
+			text := []byte("user\x00")
+			if addr < 0x30000000 || addr+uint64(len(buf)) > 0x30000000+uint64(len(text)) {
+				return errFault
+			}
+			copy(buf, text[addr-0x30000000:])
+			return nil
+		}
+		vm := bpfvm.VM{Read: f.read, ReadUser: user, Loads: frame.Direct, Out: bytes.Repeat([]byte{0xee}, offset)}
 		for i, word := range f.world.Args {
 			vm.SetStack(args+8*i, word)
 		}

@@ -294,7 +294,7 @@ func (v *VM) call(fn asm.BuiltinFunc) error {
 	case asm.FnGetSmpProcessorId:
 		v.regs[0] = v.CPU
 		return nil
-	case asm.FnProbeReadKernel, asm.FnProbeReadKernelStr, asm.FnProbeReadUserStr:
+	case asm.FnProbeReadKernel, asm.FnProbeReadUser, asm.FnProbeReadKernelStr, asm.FnProbeReadUserStr:
 	default:
 		return fmt.Errorf("unknown function %v", fn)
 	}
@@ -313,6 +313,12 @@ func (v *VM) call(fn asm.BuiltinFunc) error {
 		if from := int64(r[3]-frame) + stackSize; from >= 0 && from+int64(len(to)) <= stackSize {
 			copy(to, v.stack[from:])
 		} else if v.Read(r[3], to) != nil {
+			clear(to)
+			v.regs[0] = ^uint64(0) - (-fault - 1)
+		}
+	case asm.FnProbeReadUser:
+		v.regs[0] = 0
+		if v.ReadUser == nil || v.ReadUser(r[3], to) != nil {
 			clear(to)
 			v.regs[0] = ^uint64(0) - (-fault - 1)
 		}

@@ -92,16 +92,22 @@ func (e *emitter) take(o *expr.Output, at int, done bpfasm.Label) {
 			fn.Call(),
 		)
 	}
-	if o.Take == expr.TakeBytes {
-		copyBy(asm.FnProbeReadKernel)
-		e.JumpIf(asm.JNE, asm.R0, 0, e.fault)
-		e.Add(asm.Mov.Imm(asm.R2, int32(o.Size)))
-		e.Jump(done)
-		return
-	}
-	// A string may be in user space.
+	// It may be in user space.
 	kept := e.push(8)
 	e.Add(asm.StoreMem(asm.RFP, kept, asm.R0, asm.DWord))
+	if o.Take == expr.TakeBytes {
+		have := e.Label()
+		copyBy(asm.FnProbeReadKernel)
+		e.JumpIf(asm.JEq, asm.R0, 0, have)
+		e.Add(asm.LoadMem(asm.R0, asm.RFP, kept, asm.DWord))
+		copyBy(asm.FnProbeReadUser)
+		e.JumpIf(asm.JNE, asm.R0, 0, e.fault)
+		e.Place(have)
+		e.Add(asm.Mov.Imm(asm.R2, int32(o.Size)))
+		e.Jump(done)
+		e.pop(8)
+		return
+	}
 	copyBy(asm.FnProbeReadKernelStr)
 	e.Add(asm.Mov.Reg(asm.R2, asm.R0))
 	e.JumpIf(asm.JSGT, asm.R0, 0, done)
