@@ -2,7 +2,11 @@
 // written from the text of bpf/src/wire.h, and uses nothing of what decodes.
 package wiretest
 
-import "encoding/binary"
+import (
+	"bytes"
+	"encoding/binary"
+	"strings"
+)
 
 // Limits and names of wire.h.
 const (
@@ -13,9 +17,11 @@ const (
 	kindStrings   = 5
 	kindNode      = 6
 	kindSeen      = 7
+	kindPacket    = 8
 	flagEntryLost = 1
 	flagUnwanted  = 4
 	flagExitLost  = 2
+	flagPacket    = 8
 	commSize      = 16
 	stringData    = 124
 	maxFrames     = 127
@@ -28,8 +34,10 @@ type Entry struct {
 	Pid, Tid    uint32
 	Target      uint32
 	CPU         uint16
+	HasPacket   bool // it went before
 	Comm        string
 	Words       []uint64
+	Outputs     []byte // see Output
 	Strings     []String
 	Stack       bool
 	Frames      []uint64
@@ -55,6 +63,17 @@ func Text(s string) String {
 		return String{Len: stringData, Data: s[:stringData-1]}
 	}
 	return String{Len: int32(len(s) + 1), Data: s}
+}
+
+// Output returns a value that was asked for, as the program wrote it: status tells how
+// many bytes of data it has, or why it has none. Data is as long as the value can be.
+func Output(status int64, data []byte) []byte {
+	b := binary.LittleEndian.AppendUint64(nil, uint64(status))
+	b = append(b, data...)
+	for len(b)%8 != 0 {
+		b = append(b, 0)
+	}
+	return b
 }
 
 // Exit is an exit record.
@@ -95,9 +114,10 @@ type Open struct {
 	Words []uint64
 }
 
-// Strings is the record of a node's strings.
+// Strings is the record of a node's outputs and strings.
 type Strings struct {
 	Place
+	Outputs []byte // see Output
 	Strings []String
 }
 
@@ -116,11 +136,45 @@ type Seen struct {
 	Depth  uint32
 }
 
+// Packet is the record of a call's packet, whose size is that of Data.
+type Packet struct {
+	Frame  uint64 // of the call; of a node the ID
+	Target uint32
+	Start  uint64
+	Linear int64
+	Length int64
+	Raw    bool
+	Data   []byte
+}
+
+// Bytes returns the record. What the program leaves as it was is not zero.
+func (p Packet) Bytes() []byte {
+	old := uint64(0xeeeeeeeeeeeeeeee)
+	b := appendRecord(nil, old, p.Frame, uint32(old), uint32(old), p.Target, uint16(old), kindPacket, byte(old), int64(old), strings.Repeat("\xee", commSize))
+	b = binary.LittleEndian.AppendUint64(b, p.Start)
+	b = binary.LittleEndian.AppendUint64(b, uint64(p.Linear))
+	b = binary.LittleEndian.AppendUint64(b, uint64(p.Length))
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(p.Data)))
+	raw := uint32(0)
+	if p.Raw {
+		raw = 1
+	}
+	b = append(binary.LittleEndian.AppendUint32(b, raw), p.Data...)
+	for _, room := range []int{128, 512, 2048, 16384, 65536} {
+		if len(p.Data) <= room {
+			return append(b, bytes.Repeat([]byte{byte(old)}, room-len(p.Data))...)
+		}
+	}
+	panic("a record has room for 65536 bytes of a packet")
+}
+
 // Bytes returns the record.
 func (o Open) Bytes() []byte { return appendWords(o.head(kindOpen), o.Words) }
 
 // Bytes returns the record.
-func (s Strings) Bytes() []byte { return appendStrings(s.head(kindStrings), s.Strings) }
+func (s Strings) Bytes() []byte {
+	return appendStrings(append(s.head(kindStrings), s.Outputs...), s.Strings)
+}
 
 // Bytes returns the record.
 func (n Node) Bytes() []byte {
@@ -152,11 +206,16 @@ func (e Entry) head(kind byte) []byte {
 	if e.StackErr != 0 {
 		frames = -e.StackErr
 	}
-	return appendRecord(nil, e.Time, e.Frame, e.Pid, e.Tid, e.Target, e.CPU, kind, 0, frames, e.Comm)
+	flags := byte(0)
+	if e.HasPacket {
+		flags = flagPacket
+	}
+	return appendRecord(nil, e.Time, e.Frame, e.Pid, e.Tid, e.Target, e.CPU, kind, flags, frames, e.Comm)
 }
 
 func (e Entry) appendBody(b []byte) []byte {
-	b = appendStrings(appendWords(b, e.Words), e.Strings)
+	b = append(appendWords(b, e.Words), e.Outputs...)
+	b = appendStrings(b, e.Strings)
 	if e.Stack {
 		for i := range maxFrames {
 			var frame uint64

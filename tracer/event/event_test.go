@@ -11,6 +11,7 @@ import (
 	"unsafe"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 
 	"fgtrace/bpf/wire"
 	"fgtrace/internal/golden"
@@ -111,7 +112,7 @@ func TestDecode(t *testing.T) {
 			if err := Decode(test.raw, shapes, &got); err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(want, got); diff != "" {
+			if diff := cmp.Diff(want, got, cmpopts.EquateEmpty()); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
 			}
 			for n := range test.raw {
