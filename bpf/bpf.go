@@ -33,6 +33,7 @@ const (
 	MapEvents  = "events"
 	MapCounts  = "counts"
 	MapPids    = "pids"
+	MapCgroups = "cgroups"
 	MapLost    = "lost_frames"
 	MapAlone   = "alone"
 	MapTrees   = "trees"

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -168,6 +169,42 @@ func TestGuestFilterComm(t *testing.T) {
 		t.Fatalf("events %+v, want one of thread %d", o.Events, tid)
 	}
 	checkArg(t, o.Events[0], "filename", "const char *", "/worker")
+}
+
+// TestGuestFilterCgroup checks --filter-cgroup with tasks in a cgroup, below it, and out
+// of it.
+func TestGuestFilterCgroup(t *testing.T) {
+	inGuest(t)
+	root := t.TempDir()
+	if err := unix.Mount("cgroup2", root, "cgroup2", 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Unmount(root, unix.MNT_DETACH)
+	below := filepath.Join(root, "pod", "container")
+	if err := os.MkdirAll(below, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { os.Remove(below); os.Remove(filepath.Dir(below)) }()
+	open := func(cgroup string) {
+		script := fmt.Sprintf("echo $$ >%s/cgroup.procs; exec cat /in%s", cgroup, strings.TrimPrefix(cgroup, root))
+		startCommand(t, guestCommand("sh", "-c", script)).wait()
+	}
+	o := traceDuring(t, func() { open(root); open(filepath.Dir(below)); open(below) },
+		"-k", "do_sys_openat2", "--filter-cgroup", filepath.Dir(below), "-m", "entry")
+	got := map[string]bool{}
+	for _, e := range o.Events {
+		if name, ok := e.arg("filename"); ok && strings.HasPrefix(fmt.Sprint(name.Value), "/in") {
+			got[fmt.Sprint(name.Value)] = true
+		}
+	}
+	if want := map[string]bool{"/in/pod": true, "/in/pod/container": true}; !maps.Equal(got, want) {
+		t.Errorf("opened %v, want %v; %+v", got, want, o.End)
+	}
+	for path, want := range map[string]string{"/": "/ is no cgroup of version 2", "/none": "find cgroup: open /none: no such file"} {
+		if res := run(t, "-k", "do_sys_openat2", "--filter-cgroup", path, "--", "true"); res.Status != 1 || !strings.Contains(res.Stderr, want) {
+			t.Errorf("%s: status %d: %s", path, res.Status, res.Stderr)
+		}
+	}
 }
 
 // TestGuestFilterPid checks --filter-pid.

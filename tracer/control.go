@@ -17,6 +17,8 @@ const (
 	controlSoftirqMask   = unsafe.Offsetof(wire.Control{}.SoftirqMask)
 	controlHardirqMask   = unsafe.Offsetof(wire.Control{}.HardirqMask)
 	controlNMIMask       = unsafe.Offsetof(wire.Control{}.NmiMask)
+	controlPages         = unsafe.Offsetof(wire.Control{}.Pages)
+	controlPageBase      = unsafe.Offsetof(wire.Control{}.PageBase)
 	controlLostOpens     = unsafe.Offsetof(wire.Control{}.LostOpens)
 	controlArmFork       = unsafe.Offsetof(wire.Control{}.ArmFork)
 	controlLostPids      = unsafe.Offsetof(wire.Control{}.LostPids)

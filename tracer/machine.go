@@ -118,7 +118,7 @@ func (s *Symbols) Read() error {
 	}
 	defer f.Close()
 	s.text, err = kallsyms.ReadText(f, func(addr uint64, typ byte, name, module []byte) {
-		if typ != 't' && len(module) == 0 && isPreemptVariable(name) {
+		if typ != 't' && len(module) == 0 && (isPreemptVariable(name) || isPageVariable(name)) {
 			s.variables[string(name)] = addr
 		}
 		if s.places != nil && len(module) == 0 && (typ == 't' || typ == 'T') {

@@ -34,9 +34,11 @@ type Options struct {
 	Pids       []int // show only calls of these processes; none: all
 	Command    bool  // show only calls of what Follow starts; adds to Pids
 	Comm       string
+	Cgroup     string        // only calls of tasks in the cgroup (v2) of this path, or below it; "": all
 	Backend    string        // one of Backends; "": the best that the kernel has
 	LeastTime  time.Duration // of a call that is shown
 	Snaplen    int           // bytes of a packet that are shown, at most
+	Fragments  bool          // those that a packet has in fragments, too
 	BufferSize int           // of the ring buffer, in bytes: a power of two of pages
 	Graph      *GraphOptions // calls are nodes of a function graph; nil: they are on their own
 
@@ -65,7 +67,8 @@ type Session struct {
 	others   []int // descriptors
 	progress func(phase string, done, total int)
 
-	unused []string // ways of attaching, and why
+	unused       []string // ways of attaching, and why
+	unfragmented error    // why fragments of packets can't be read
 
 	// probesRefused tells that the kernel took no probe in place of a link.
 	probesRefused bool
@@ -121,6 +124,7 @@ func (s *Session) load() error {
 		Stack:      s.opts.Stack,
 		Pids:       s.filtersPids(),
 		Comm:       s.opts.Comm,
+		Cgroup:     s.opts.Cgroup != "",
 		Exits:      s.opts.Exits,
 		BufferSize: s.opts.BufferSize,
 		LeastTime:  s.opts.LeastTime,
@@ -129,6 +133,9 @@ func (s *Session) load() error {
 	}
 	if o.Task, err = taskOffsets(s.kernel.Types); err != nil {
 		return err
+	}
+	if s.opts.Fragments {
+		o.Fragments, s.unfragmented = fragments(s.kernel)
 	}
 	o.Kfuncs.IRQSave, _ = s.kernel.Types.FindFunc("bpf_local_irq_save")
 	o.Kfuncs.IRQRestore, _ = s.kernel.Types.FindFunc("bpf_local_irq_restore")
@@ -380,6 +387,23 @@ func (s *Session) identify(o *build.Options) error {
 			return fmt.Errorf("set PID filter: %w", err)
 		}
 	}
+	if s.opts.Cgroup != "" {
+		return s.filterCgroup(s.opts.Cgroup)
+	}
+	return nil
+}
+
+// filterCgroup puts a cgroup where programs look for it.
+func (s *Session) filterCgroup(path string) error {
+	dir, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("find cgroup: %w", err)
+	}
+	defer dir.Close()
+	if err := s.maps[bpf.MapCgroups].Put(uint32(0), uint32(dir.Fd())); err != nil {
+		// cgroup_get_from_fd takes cgroups of the one hierarchy that version 2 has.
+		return fmt.Errorf("set cgroup filter: %s is no cgroup of version 2: %w", path, err)
+	}
 	return nil
 }
 
@@ -497,6 +521,9 @@ func (s *Session) Start(symbols *Symbols) (err error) {
 			return err
 		}
 	}
+	if s.opts.Fragments && s.unfragmented == nil {
+		s.unfragmented = s.findPages(symbols)
+	}
 	if s.missedBefore, err = s.misses(); err != nil {
 		return err
 	}
@@ -518,6 +545,9 @@ func (s *Session) Start(symbols *Symbols) (err error) {
 	}
 	return nil
 }
+
+// Unfragmented says why Options.Fragments has no effect; nil: it has.
+func (s *Session) Unfragmented() error { return s.unfragmented }
 
 // Stop closes the gate. What is in the ring buffer stays.
 func (s *Session) Stop() error { return s.setControl(controlGate, 0) }

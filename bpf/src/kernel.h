@@ -23,7 +23,7 @@
 
 #define barrier() asm volatile("" ::: "memory")
 
-enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_RINGBUF = 27 };
+enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_CGROUP_ARRAY = 8, BPF_MAP_TYPE_RINGBUF = 27 };
 enum { BPF_ANY = 0 };
 enum { BPF_RB_NO_WAKEUP = 1 };
 
@@ -35,6 +35,7 @@ static u32 (*const bpf_get_smp_processor_id)(void) = (void *)8;
 static u64 (*const bpf_get_current_pid_tgid)(void) = (void *)14;
 static long (*const bpf_get_current_comm)(void *buf, u32 size) = (void *)16;
 static u64 (*const bpf_get_current_task)(void) = (void *)35;
+static long (*const bpf_current_task_under_cgroup)(void *map, u32 index) = (void *)37;
 static long (*const bpf_get_stack)(void *ctx, void *buf, u32 size, u64 flags) = (void *)67;
 static long (*const bpf_probe_read_kernel)(void *dst, u32 size, const void *src) = (void *)113;
 static long (*const bpf_probe_read_user_str)(void *dst, u32 size, const void *src) = (void *)114;

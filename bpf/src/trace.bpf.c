@@ -29,6 +29,14 @@ struct {
 	MAP_TYPE(value, u8);
 } pids SEC(".maps");
 
+/* The cgroup asked for. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_CGROUP_ARRAY);
+	MAP_UINT(max_entries, 1);
+	MAP_TYPE(key, u32);
+	MAP_TYPE(value, u32);
+} cgroups SEC(".maps");
+
 /*
  * The calls whose entry was lost, by frame, until they return: so that an exit
  * is never joined to an older call that had the same frame. Empty, and never
@@ -195,6 +203,8 @@ INLINE bool wanted(const struct site *site, u64 pid_tgid)
 		return false;
 	}
 	if (CONFIG(CONFIG_PIDS) && !bpf_map_lookup_elem(&pids, &tgid))
+		return false;
+	if (CONFIG(CONFIG_CGROUP) && bpf_current_task_under_cgroup(&cgroups, 0) != 1)
 		return false;
 	if (CONFIG(CONFIG_COMM)) {
 		u64 comm[2] = {};
@@ -446,50 +456,115 @@ INLINE u64 read_retval(const struct site *site)
 }
 
 /*
- * Sends the packet of a call, if it can be told where that is. A record's size has to be
- * a constant; so there are a few of them.
+ * A number of which the verifier knows nothing any more, so that it follows what comes
+ * next once, not once for each way that led here.
  */
-INLINE bool send_packet(const struct site *site, u64 frame)
+INLINE u64 unknown(u64 number)
 {
-	struct packet p = {};
-	u64 size;
+	u64 read = 0;
 
-	if (LOCATE(site->ctx, &p) != ANSWER_YES)
-		return false;
-	size = p.linear < 0 ? 0 : p.linear;
-	if (size > CONFIG(CONFIG_SNAPLEN))
-		size = CONFIG(CONFIG_SNAPLEN);
+	bpf_probe_read_kernel(&read, sizeof(read), &number);
+	return read;
+}
+
+/*
+ * Sends bytes of a packet, size of them from an address on, and returns whether all of
+ * them were sent; more: not the first ones. A record's size has to be a constant; so there are a few of them.
+ */
+INLINE bool send_bytes(const struct site *site, u64 frame, const struct packet *p, u64 from, u64 size, bool more)
+{
+	u64 wanted;
+
 #define SEND(room)                                                             \
 	if (size <= (room) || CONFIG_AGAIN(CONFIG_SNAPLEN) <= (room)) {        \
-		struct record *r = bpf_ringbuf_reserve(&events, sizeof(*r) + sizeof(p) + (room), 0); \
+		struct record *r = bpf_ringbuf_reserve(&events, sizeof(*r) + sizeof(*p) + (room), 0); \
 		struct packet *to;                                             \
 		if (UNLIKELY(!r)) {                                            \
 			COUNT(site, lost_packets);                             \
 			return false;                                          \
 		}                                                              \
+		wanted = size;                                                 \
 		to = (struct packet *)(r + 1);                                 \
 		/* For the verifier, of the register that is used. */          \
 		asm volatile("" : "+r"(size));                                 \
 		if (size > (room))                                             \
 			size = (room);                                         \
 		asm volatile("" : "+r"(size));                                 \
-		if (bpf_probe_read_kernel(to + 1, size, (void *)p.start))      \
+		if (bpf_probe_read_kernel(to + 1, size, (void *)from))         \
 			size = 0;                                              \
-		p.size = size;                                                 \
-		*to = p;                                                       \
+		*to = *p;                                                      \
+		to->size = size;                                               \
+		to->more = more;                                               \
 		r->frame = frame;                                              \
 		r->target = site->target;                                      \
 		r->kind = KIND_PACKET;                                         \
 		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);                       \
-		return true;                                                   \
+		return size == wanted;                                         \
 	}
-	SEND(128)
-	SEND(512)
+	if (!more) { /* fragments are seldom small, and the verifier follows each */
+		SEND(128)
+		SEND(512)
+	}
 	SEND(2048)
-	SEND(16384)
+	if (!more)
+		SEND(16384)
 	SEND(MAX_PACKET)
 #undef SEND
 	return false;
+}
+
+/*
+ * Sends what a packet has in fragments, as many bytes as are wanted still. Pages are
+ * always in the direct map.
+ */
+INLINE void send_fragments(const struct site *site, u64 frame, const struct packet *p, u64 wanted)
+{
+	u64 shared = p->shared;
+	u8 count = 0;
+
+	if (bpf_probe_read_kernel(&count, sizeof(count), (void *)(shared + CONFIG(CONFIG_NR_FRAGS))))
+		return;
+#pragma clang loop unroll(disable)
+	for (u64 i = 0; i < MAX_FRAGS; i++) {
+		/* struct bio_vec, from 6.9 on struct skb_frag (21d2e6737c97) */
+		struct {
+			u64 page;
+			u32 len, offset;
+		} frag;
+		u64 at, size;
+
+		if (i >= count || !wanted ||
+		    bpf_probe_read_kernel(&frag, sizeof(frag), (void *)(shared + CONFIG_AGAIN(CONFIG_FRAGS) + i * sizeof(frag))) ||
+		    frag.page & 1 /* memory of a device (struct net_iov) */)
+			break;
+		at = frag.page - control.pages;
+		at = at / CONFIG_AGAIN(CONFIG_PAGE_SIZE) << CONFIG_AGAIN(CONFIG_PAGE_SHIFT);
+		size = frag.len < wanted ? frag.len : wanted;
+		if (!unknown(send_bytes(site, frame, p, at + control.page_base + frag.offset, size, true)))
+			break;
+		wanted = unknown(wanted - size);
+	}
+}
+
+/* Sends the packet of a call, if it can be told where that is. */
+INLINE bool send_packet(const struct site *site, u64 frame)
+{
+	struct packet p = {};
+	u64 size, wanted;
+
+	if (LOCATE(site->ctx, &p) != ANSWER_YES)
+		return false;
+	size = p.linear < 0 ? 0 : p.linear;
+	wanted = p.length < 0 ? 0 : p.length;
+	if (wanted > CONFIG(CONFIG_SNAPLEN))
+		wanted = CONFIG(CONFIG_SNAPLEN);
+	if (size > wanted)
+		size = wanted;
+	if (!unknown(send_bytes(site, frame, &p, p.start, size, false)))
+		return false;
+	if (CONFIG(CONFIG_PAGE_SIZE) && control.pages && p.shared && size < wanted)
+		send_fragments(site, frame, &p, unknown(wanted - size));
+	return true;
 }
 
 /* Keeps an entry until the exit. False: another call has the slot. */

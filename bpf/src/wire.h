@@ -30,6 +30,7 @@ enum limit {
 	NODE_TREE_SHIFT = 40, /* a node's ID is a number in its tree, and from here on the tree's + 1 */
 	STACK_BITS = 14,   /* kernel stacks are aligned to 2^14 bytes, and at least as large */
 	MAX_SEEN = 1 << 16, /* functions that are watched for calls in trees */
+	MAX_FRAGS = 17,     /* MAX_SKB_FRAGS' default */
 	MAX_PACKET = 65536, /* bytes of a packet that are sent, at most */
 	PEEK_SIZE = 16384,  /* bytes of kernel memory that are read at a time */
 	CONFIG_MARK = 0x5ca1ab1e00000000ULL, /* see enum config */
@@ -60,7 +61,7 @@ enum kind {
 	KIND_NODE = 6,
 	KIND_SEEN = 7,    /* a function that is not traced was called in a tree */
 
-	KIND_PACKET = 8, /* a call's packet: before its entry; in a graph behind */
+	KIND_PACKET = 8, /* a call's packet, in one or more: before its entry; in a graph behind */
 };
 
 enum flag {
@@ -174,8 +175,11 @@ struct packet {
 	u64 start;  /* its address */
 	s64 linear; /* bytes that follow one another there; may be negative */
 	s64 length; /* of all of it */
+	u64 shared; /* address of the struct skb_shared_info; 0: there is none */
 	u32 size;   /* of the bytes behind this */
-	u32 raw;    /* 1: it begins with a network header, 0: with one of Ethernet */
+	u8 raw;     /* 1: it begins with a network header, 0: with one of Ethernet */
+	u8 more;    /* 1: not the packet, but bytes of it that come next */
+	u8 pad[2];
 };
 
 /* Per target and CPU. */
@@ -215,6 +219,9 @@ struct control {
 	u64 losses; /* records that found no room, over all targets */
 	u64 unsure; /* ns: of entries lost up to then, not all could be remembered; 0: all */
 
+	u64 pages;     /* address of the first struct page; 0: not known */
+	u64 page_base; /* address of the memory that it is about */
+
 	u64 arm_fork; /* the next fork of the tracer is the command: follow it */
 	u64 lost_opens; /* open nodes not told of */
 	u64 lost_pids; /* processes that found no room in the set */
@@ -233,6 +240,10 @@ enum config {
 	CONFIG_WORDS,       /* argument words in a record, at most MAX_WORDS */
 	CONFIG_STRINGS,     /* bit i: word i is a char pointer to be read */
 	CONFIG_OUTPUTS,     /* bytes of outputs in a record */
+	CONFIG_PAGE_SIZE,   /* of a struct page; 0: fragments are not wanted */
+	CONFIG_PAGE_SHIFT,
+	CONFIG_NR_FRAGS,    /* offsets in struct skb_shared_info */
+	CONFIG_FRAGS,
 	CONFIG_SNAPLEN,     /* bytes of a call's packet that are sent, at most; 0: none is */
 	CONFIG_STACK_AT,    /* offset of frames[] in an entry; 0: no stack */
 	CONFIG_CALL_STACK_AT, /* the same in a call */
@@ -241,6 +252,7 @@ enum config {
 	CONFIG_RETVAL,      /* 1: the function returns a value */
 	CONFIG_SELF,        /* the tracer's tgid; 0: its calls are wanted too */
 	CONFIG_PIDS,        /* 1: only processes in the set */
+	CONFIG_CGROUP,      /* 1: only tasks in a cgroup, or below it */
 	CONFIG_COMM,        /* 1: only tasks of this name */
 	CONFIG_COMM_LO,     /* the name, 16 bytes padded with NUL */
 	CONFIG_COMM_HI,

@@ -39,11 +39,14 @@ type Packet struct {
 	Start  uint64
 	Linear int64
 	Length int64
+	Shared uint64
 	Size   uint32
-	Raw    uint32
+	Raw    uint8
+	More   uint8
+	Pad    [2]uint8
 }
 
-const PacketSize = 32
+const PacketSize = 40
 
 type String struct {
 	_    structs.HostLayout
@@ -136,13 +139,15 @@ type Control struct {
 	NmiMask       uint64
 	Losses        uint64
 	Unsure        uint64
+	Pages         uint64
+	PageBase      uint64
 	ArmFork       uint64
 	LostOpens     uint64
 	LostPids      uint64
 	Alone         uint64
 }
 
-const ControlSize = 104
+const ControlSize = 120
 
 const (
 	KindEntry   = 1
@@ -176,48 +181,53 @@ const (
 	ConfigWords           = 3
 	ConfigStrings         = 4
 	ConfigOutputs         = 5
-	ConfigSnaplen         = 6
-	ConfigStackAt         = 7
-	ConfigCallStackAt     = 8
-	ConfigSlots           = 9
-	ConfigCopyCtx         = 10
-	ConfigRetval          = 11
-	ConfigSelf            = 12
-	ConfigPids            = 13
-	ConfigComm            = 14
-	ConfigCommLo          = 15
-	ConfigCommHi          = 16
-	ConfigGuard           = 17
-	ConfigForkTgid        = 18
-	ConfigTask            = 19
-	ConfigFrameAt         = 20
-	ConfigSession         = 21
-	ConfigRegs            = 22
-	ConfigStackArgs       = 23
-	ConfigFilter          = 24
-	ConfigFilterResult    = 25
-	ConfigLeastTime       = 26
-	ConfigGraph           = 27
-	ConfigRoot            = 28
-	ConfigNodes           = 29
-	ConfigEarly           = 30
-	ConfigNoIrqs          = 31
-	ConfigKeyAt           = 32
-	ConfigNoInterrupt     = 33
-	ConfigNotFrom         = 34
-	ConfigNotFromSize     = 35
-	ConfigByTarget        = 36
-	ConfigMaxWords        = 37
-	ConfigOpenSize        = 38
-	ConfigStringsSize     = 39
-	ConfigStringsRoom     = 40
-	ConfigNodeSize        = 41
-	ConfigFilterNode      = 42
-	ConfigCondition       = 43
-	ConfigResultCondition = 44
-	ConfigNodeCondition   = 45
-	ConfigTake            = 46
-	ConfigLocate          = 47
+	ConfigPageSize        = 6
+	ConfigPageShift       = 7
+	ConfigNrFrags         = 8
+	ConfigFrags           = 9
+	ConfigSnaplen         = 10
+	ConfigStackAt         = 11
+	ConfigCallStackAt     = 12
+	ConfigSlots           = 13
+	ConfigCopyCtx         = 14
+	ConfigRetval          = 15
+	ConfigSelf            = 16
+	ConfigPids            = 17
+	ConfigCgroup          = 18
+	ConfigComm            = 19
+	ConfigCommLo          = 20
+	ConfigCommHi          = 21
+	ConfigGuard           = 22
+	ConfigForkTgid        = 23
+	ConfigTask            = 24
+	ConfigFrameAt         = 25
+	ConfigSession         = 26
+	ConfigRegs            = 27
+	ConfigStackArgs       = 28
+	ConfigFilter          = 29
+	ConfigFilterResult    = 30
+	ConfigLeastTime       = 31
+	ConfigGraph           = 32
+	ConfigRoot            = 33
+	ConfigNodes           = 34
+	ConfigEarly           = 35
+	ConfigNoIrqs          = 36
+	ConfigKeyAt           = 37
+	ConfigNoInterrupt     = 38
+	ConfigNotFrom         = 39
+	ConfigNotFromSize     = 40
+	ConfigByTarget        = 41
+	ConfigMaxWords        = 42
+	ConfigOpenSize        = 43
+	ConfigStringsSize     = 44
+	ConfigStringsRoom     = 45
+	ConfigNodeSize        = 46
+	ConfigFilterNode      = 47
+	ConfigCondition       = 48
+	ConfigResultCondition = 49
+	ConfigNodeCondition   = 50
+	ConfigTake            = 51
+	ConfigLocate          = 52
 )
 
 const (
@@ -236,6 +246,7 @@ const (
 	NodeTreeShift      = 40
 	StackBits          = 14
 	MaxSeen            = 65536
+	MaxFrags           = 17
 	MaxPacket          = 65536
 	PeekSize           = 16384
 	ConfigMark         = 6674804268077154304

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -48,6 +49,7 @@ type options struct {
 	limit       uint64
 	pids        []int
 	comm        string
+	cgroup      string
 	filterCmd   bool
 	filterArgs  []string
 	filterRets  []string
@@ -103,7 +105,7 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 				return usageError{fmt.Errorf("parse arguments: unexpected %q; a command to run goes behind --", args[0])}
 			}
 			o.depthGiven = cmd.Flags().Changed("fgraph-max-depth")
-			for _, name := range []string{"filter-pkt", "filter-ifname", "filter-mark", "filter-netns"} {
+			for _, name := range []string{"filter-cgroup", "filter-pkt", "filter-ifname", "filter-mark", "filter-netns"} {
 				if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
 					o.empty = append(o.empty, name)
 				}
@@ -141,6 +143,7 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 	f.DurationVar(&o.duration, "duration", 0, "stop after this time, such as 10s")
 	f.IntSliceVar(&o.pids, "filter-pid", nil, "only calls of these processes")
 	f.StringVar(&o.comm, "filter-comm", "", "only calls of tasks of this `NAME`")
+	f.StringVar(&o.cgroup, "filter-cgroup", "", "only calls of tasks in the cgroup of this `PATH`, or below it, such as a container's: of /sys/fs/cgroup")
 	f.StringArrayVar(&o.filterArgs, "filter-arg", nil, "only calls for which this C `EXPRESSION` over the parameters holds at the entry; repeatable: all must; with -g of the roots")
 	f.StringArrayVar(&o.filterRets, "filter-ret", nil, "only calls for which this C `EXPRESSION` over retval holds; repeatable: all must")
 	f.StringArrayVar(&o.filterNodes, "filter-node", nil, "with -g: below the roots only calls for which this C `EXPRESSION` over the parameters holds; repeatable: all must")
@@ -212,6 +215,9 @@ func (o *options) parse() error {
 		return usageError{fmt.Errorf("parse --%s: entries alone have no exits; it doesn't go with -m entry", o.asksExits())}
 	case o.duration < 0:
 		return usageError{fmt.Errorf("parse --duration: %v is negative", o.duration)}
+	}
+	if o.cgroup != "" && !filepath.IsAbs(o.cgroup) {
+		o.cgroup = filepath.Join("/sys/fs/cgroup", o.cgroup)
 	}
 	if len(o.command) > 0 {
 		if o.commandPath, err = exec.LookPath(o.command[0]); err != nil {

@@ -91,9 +91,11 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		Pids:       o.pids,
 		Command:    o.filterCmd,
 		Comm:       o.comm,
+		Cgroup:     o.cgroup,
 		Backend:    o.backend,
 		LeastTime:  o.least,
 		Snaplen:    o.packetLen(),
+		Fragments:  o.pcap != "",
 		BufferSize: o.bufferLen,
 		Graph:      graphOptions,
 		Progress:   progress.step,
@@ -174,6 +176,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	})
 	if err := session.Start(syms); err != nil {
 		return err
+	}
+	if err := session.Unfragmented(); err != nil {
+		fmt.Fprintf(stderr, "trace: what packets have in fragments is not written: %v\n", err)
 	}
 	progress.phase("attach")
 	progress.done()

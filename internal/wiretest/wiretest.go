@@ -144,6 +144,7 @@ type Packet struct {
 	Linear int64
 	Length int64
 	Raw    bool
+	More   bool // Data are bytes of the packet that come next
 	Data   []byte
 }
 
@@ -154,12 +155,16 @@ func (p Packet) Bytes() []byte {
 	b = binary.LittleEndian.AppendUint64(b, p.Start)
 	b = binary.LittleEndian.AppendUint64(b, uint64(p.Linear))
 	b = binary.LittleEndian.AppendUint64(b, uint64(p.Length))
+	b = binary.LittleEndian.AppendUint64(b, old)
 	b = binary.LittleEndian.AppendUint32(b, uint32(len(p.Data)))
-	raw := uint32(0)
+	raw, more := byte(0), byte(0)
 	if p.Raw {
 		raw = 1
 	}
-	b = append(binary.LittleEndian.AppendUint32(b, raw), p.Data...)
+	if p.More {
+		more = 1
+	}
+	b = append(append(b, raw, more, 0, 0), p.Data...)
 	for _, room := range []int{128, 512, 2048, 16384, 65536} {
 		if len(p.Data) <= room {
 			return append(b, bytes.Repeat([]byte{byte(old)}, room-len(p.Data))...)

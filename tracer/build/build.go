@@ -28,10 +28,12 @@ type Options struct {
 	Stack  bool
 	Self   uint32 // the tracer's tgid, whose calls are left out; 0: none are
 	Pids   bool   // only processes in the set
+	Cgroup bool   // only tasks in a cgroup
 	Comm   string // only tasks of this name; "": all
 	Filter bool   // targets have conditions of their entries
 
-	Snaplen int // bytes of packets that are sent, at most
+	Snaplen   int       // bytes of packets that are sent, at most
+	Fragments Fragments // where the fragments of packets are
 
 	LeastTime time.Duration // of a call that is shown; with slots, else user space looks
 	Guard     bool          // the kernel doesn't guard programs against recursion
@@ -58,6 +60,15 @@ type Graph struct {
 	// Kretprobes is code in which the kernel takes locks at the returns of functions
 	// that have a kretprobe: those are no calls of what is traced.
 	Kretprobes Range
+}
+
+// Fragments says where a struct sk_buff has what is not in its linear part. The zero
+// value: it is not wanted.
+type Fragments struct {
+	PageSize  uint64 // of a struct page, in bytes
+	PageShift uint64 // bits of an offset in a page
+	Count     uint64 // offset of nr_frags in struct skb_shared_info
+	First     uint64 // and of frags
 }
 
 // Range is a part of the kernel's code.
@@ -107,6 +118,9 @@ func (o Options) Constants(index int, t *plan.Target) (entry, exit Constants) {
 func (o Options) packetConstants(c Constants, e plan.Expressions) {
 	if e.Packet != nil {
 		c[wire.ConfigSnaplen] = uint64(o.Snaplen)
+		f := o.Fragments
+		c[wire.ConfigPageSize], c[wire.ConfigPageShift] = f.PageSize, f.PageShift
+		c[wire.ConfigNrFrags], c[wire.ConfigFrags] = f.Count, f.First
 		c[wire.ConfigSlots] = 0
 	}
 }
@@ -277,13 +291,13 @@ func (o Options) constants(shape event.Shape, strings uint64) Constants {
 		wire.ConfigWords:       uint64(shape.Words),
 		wire.ConfigStrings:     strings,
 		wire.ConfigOutputs:     uint64(shape.Outputs),
-		wire.ConfigSnaplen:     0, // see packetConstants
 		wire.ConfigStackAt:     uint64(shape.EntryStackAt()),
 		wire.ConfigCallStackAt: uint64(shape.CallStackAt()),
 		wire.ConfigCopyCtx:     0,
 		wire.ConfigSlots:       flag(o.Slots && shape.Strings == 0 && shape.Outputs == 0),
 		wire.ConfigSelf:        uint64(o.Self),
 		wire.ConfigPids:        flag(o.Pids),
+		wire.ConfigCgroup:      flag(o.Cgroup),
 		wire.ConfigComm:        flag(o.Comm != ""),
 		wire.ConfigGuard:       flag(o.Guard),
 		wire.ConfigForkTgid:    uint64(o.Task.Tgid),
@@ -291,6 +305,9 @@ func (o Options) constants(shape event.Shape, strings uint64) Constants {
 		wire.ConfigLeastTime:   uint64(o.LeastTime),
 
 		wire.ConfigFilter: 0, wire.ConfigFilterResult: 0, // see Expressions
+	}
+	for id := uint32(wire.ConfigPageSize); id <= wire.ConfigSnaplen; id++ {
+		c[id] = 0 // see packetConstants
 	}
 	for id := uint32(wire.ConfigGraph); id <= wire.ConfigFilterNode; id++ {
 		c[id] = 0 // see graphConstants
@@ -420,7 +437,7 @@ const mmapable = 1 << 10
 // Maps returns the maps of a trace of so many targets, by name.
 func (o Options) Maps(spec *ebpf.CollectionSpec, targets int) (map[string]*ebpf.MapSpec, error) {
 	specs := make(map[string]*ebpf.MapSpec)
-	names := []string{bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapLost, bpf.MapAlone, bpf.MapControl}
+	names := []string{bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapCgroups, bpf.MapLost, bpf.MapAlone, bpf.MapControl}
 	if o.Graph != nil {
 		names = append(names, bpf.MapTrees)
 	}

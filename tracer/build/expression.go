@@ -174,7 +174,7 @@ func (e *Expressions) compileLocate(top int16) (asm.Instructions, error) {
 	code.Add(asm.LoadMem(asm.R0, asm.RFP, frame.Args+int16(wordSize*e.Packet.Word), asm.DWord))
 	packetcode.AppendLocate(e.Packet.Form, &code, packetcode.Options{Top: frame.Top, Unread: unread, Direct: e.isDirect()}, to, packetcode.Place{
 		Start: int16(unsafe.Offsetof(packetAt.Start)), Linear: int16(unsafe.Offsetof(packetAt.Linear)),
-		Length: int16(unsafe.Offsetof(packetAt.Length)), Raw: int16(unsafe.Offsetof(packetAt.Raw)),
+		Length: int16(unsafe.Offsetof(packetAt.Length)), Shared: int16(unsafe.Offsetof(packetAt.Shared)), Raw: int16(unsafe.Offsetof(packetAt.Raw)),
 	})
 	code.Add(asm.Mov.Imm(asm.R0, codegen.Yes))
 	code.Jump(end)

@@ -223,16 +223,17 @@ func TestNote(t *testing.T) {
 func TestCopies(t *testing.T) {
 	fill := func(seed byte) *event.Record {
 		r := &event.Record{
-			Kind: event.Entry, Frame: uint64(seed),
+			Kind: event.Entry, Frame: uint64(seed), Time: 10,
 			Words: make([]byte, 16), Outputs: make([]byte, 24), Strings: make([]byte, 128),
 		}
-		for _, b := range [][]byte{r.Words, r.Outputs, r.Strings} {
+		for part, b := range [][]byte{r.Words, r.Outputs, r.Strings} {
 			for i := range b {
-				b[i] = seed
+				b[i] = seed + byte(part)<<4
 			}
 		}
 		return r
 	}
+	exit := func(frame uint64) *event.Record { return &event.Record{Kind: event.Exit, Frame: frame, Time: 20} }
 	check := func(c *Call, seed byte) {
 		t.Helper()
 		want := fill(seed)
@@ -249,7 +250,7 @@ func TestCopies(t *testing.T) {
 	first.Stack, first.Packet = "made at the entry", &Packet{Length: 1}
 	check(first, 1)
 
-	a.Release(a.Leave(&event.Record{Kind: event.Exit, Frame: 1}))
+	a.Release(a.Leave(exit(1)))
 	second, third := a.Enter(fill(2)), a.Enter(fill(3))
 	check(second, 2)
 	check(third, 3)
@@ -267,26 +268,36 @@ func TestCopies(t *testing.T) {
 		c.Stack, c.Packet = "made at the entry", &Packet{Length: 2}
 	}
 
-	a.Release(a.Leave(&event.Record{Kind: event.Exit, Frame: 2}))
-	fourth := a.Enter(&event.Record{Kind: event.Entry, Frame: 4})
+	a.Release(a.Leave(exit(2)))
+	fourth := a.Enter(&event.Record{Kind: event.Entry, Frame: 4, Time: 10})
 	if len(fourth.Words)+len(fourth.Outputs)+len(fourth.Strings) != 0 || fourth.Stack != nil || fourth.Packet != nil || fourth.Retval != [8]byte{} {
 		t.Errorf("left behind by an older call: %+v", fourth)
 	}
 
+	// Outputs alone are copied, too.
+	r = fill(5)
+	r.Words, r.Strings = nil, nil
+	if c := a.Note(r); string(c.Outputs) != string(r.Outputs) || &c.Outputs[0] == &r.Outputs[0] {
+		t.Errorf("outputs % x", c.Outputs)
+	}
+
 	// Of an exit whose entry is not known, there is nothing.
-	a.Release(a.Leave(&event.Record{Kind: event.Exit, Frame: 3}))
-	fifth := a.Leave(&event.Record{Kind: event.Exit, Frame: 5})
+	a.Release(a.Leave(exit(3)))
+	fifth := a.Leave(exit(5))
 	if len(fifth.Words)+len(fifth.Outputs)+len(fifth.Strings) != 0 || fifth.Stack != nil || fifth.Packet != nil {
 		t.Errorf("left behind by an older call: %+v", fifth)
+	}
+	if got, want := a.Counts(), (Counts{NoEntry: 1}); got != want {
+		t.Errorf("%+v, want %+v", got, want)
 	}
 }
 
 func TestNoAllocation(t *testing.T) {
 	var a Assembler
 	entry := event.Record{
-		Kind: event.Entry, Frame: 1, Words: make([]byte, 96), Outputs: make([]byte, 512), Strings: make([]byte, 1536),
+		Kind: event.Entry, Frame: 1, Time: 1, Words: make([]byte, 96), Outputs: make([]byte, 512), Strings: make([]byte, 1536),
 	}
-	exit := event.Record{Kind: event.Exit, Frame: 1, Retval: make([]byte, 8)}
+	exit := event.Record{Kind: event.Exit, Frame: 1, Time: 2, Retval: make([]byte, 8)}
 	call := func() {
 		entry.Frame, exit.Frame = entry.Frame+16, exit.Frame+16 // mostly new to the map
 		a.Enter(&entry)

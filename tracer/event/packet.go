@@ -16,6 +16,7 @@ type Packet struct {
 	Frame  uint64 // of the call's entry; of a node the ID
 	Target int    // index in the plan
 	Raw    bool   // it begins with a network header, not with one of Ethernet
+	More   bool   // Data are bytes of the packet that come next
 	Length int    // of the packet in bytes, of which Data has the first ones
 	Data   []byte
 }
@@ -38,7 +39,7 @@ func DecodePacket(raw []byte, targets int) (Packet, error) {
 	}
 	return Packet{
 		Frame: h.frame(), Target: int(h.target()), Data: data[:size],
-		Raw:    binary.LittleEndian.Uint32(p[unsafe.Offsetof(packetAt.Raw):]) != 0,
+		Raw: p[unsafe.Offsetof(packetAt.Raw)] != 0, More: p[unsafe.Offsetof(packetAt.More)] != 0,
 		Length: max(int(length), int(size)),
 	}, nil
 }

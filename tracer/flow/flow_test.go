@@ -9,8 +9,10 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/google/go-cmp/cmp"
 
+	"fgtrace/btfx/expr"
 	"fgtrace/internal/btftest"
 	"fgtrace/internal/wiretest"
+	"fgtrace/tracer/event"
 	"fgtrace/tracer/plan"
 	"fgtrace/tracer/render"
 	"fgtrace/tracer/spec"
@@ -77,8 +79,10 @@ func options(tb testing.TB, mode spec.Mode) Options {
 	return o
 }
 
-// record makes one of "entry 0 f1", "exit 0 f1", "call 0 f1": kind, target, frame,
-// and an optional "lost" or "unwanted".
+// record makes one of "entry 0 f1", "exit 0 f1", "call 0 f1", "packet 0 f1 abc": kind,
+// target, frame, and an optional "lost" or "unwanted" of an exit, "packet" of an entry
+// that has one, or what is in a packet: one of kind raw has no Ethernet header, and
+// "more" is what comes next in one.
 func record(tb testing.TB, text string) []byte {
 	tb.Helper()
 	var kind, lost string
@@ -87,10 +91,13 @@ func record(tb testing.TB, text string) []byte {
 	if _, err := fmt.Sscanf(text+" .", "%s %d f%d %s", &kind, &target, &frame, &lost); err != nil {
 		tb.Fatalf("%q: %v", text, err)
 	}
-	if kind == "exit" {
+	switch kind {
+	case "packet", "raw", "more":
+		return wiretest.Packet{Frame: frame, Target: target, Raw: kind == "raw", More: kind == "more", Length: 100, Data: []byte(lost)}.Bytes()
+	case "exit":
 		return wiretest.Exit{Time: 20, Frame: frame, Target: target, EntryLost: lost == "lost", Unwanted: lost == "unwanted"}.Bytes()
 	}
-	e := wiretest.Entry{Time: 10, Frame: frame, Target: target, Words: []uint64{1}}
+	e := wiretest.Entry{Time: 10, Frame: frame, Target: target, Words: []uint64{1}, HasPacket: lost == "packet"}
 	if target == 1 {
 		e.Strings = []wiretest.String{wiretest.Text("lo")}
 	}
@@ -353,9 +360,24 @@ func FuzzRecord(f *testing.F) {
 		f.Add(record(f, text), []byte{1}, uint8(spec.Entry))
 	}
 	all := targets(f)
+	// icmp_rcv has two values and a packet.
+	icmp := all[2]
+	icmp.Packet = &plan.PacketParam{}
+	icmp.Outputs = []plan.Output{
+		{Output: &expr.Output{Text: "n", Size: 8, Layout: all[0].Params[0].Layout}},
+		{Output: &expr.Output{Text: "str(s)", Take: expr.TakeText, Size: 5, Format: expr.Quoted}, Offset: event.OutputSize(8)},
+	}
+	for _, status := range []int64{5, 0, -14, 1 << 40} {
+		e := wiretest.Entry{Frame: 1, Target: 2, Words: []uint64{1}, HasPacket: true}
+		e.Outputs = append(wiretest.Output(8, make([]byte, 8)), wiretest.Output(status, []byte("text\x00"))...)
+		f.Add(record(f, "packet 2 f1 abc"), e.Bytes(), uint8(spec.Entry))
+		f.Add(e.Bytes(), record(f, "raw 2 f1 E"), uint8(spec.Entry|spec.Exit))
+	}
+	f.Add(record(f, "packet 0 f1 abc"), record(f, "more 0 f1 def"), uint8(spec.Call))
+	f.Add(record(f, "packet 0 f1 abc")[:98], record(f, "packet 3 f1 abc"), uint8(spec.Call))
 	f.Fuzz(func(t *testing.T, first, second []byte, mode uint8) {
 		for _, withStack := range []bool{false, true} {
-			o := Options{Mode: spec.Mode(mode%4 + 1), Targets: all, Renderer: render.NewJSON(all, nil)}
+			o := Options{Mode: spec.Mode(mode%4 + 1), Targets: all, Renderer: render.NewJSON(all, nil), Capture: render.NewPcap(all, nil, 1000)}
 			if withStack {
 				o.Stacks = &Stacks{Symbols: newSymbols(), Limit: 125, PatchSpan: 9}
 			}
@@ -380,6 +402,7 @@ func FuzzRecord(f *testing.F) {
 			var end render.End
 			fl.Finish(&end)
 			fl.Take()
+			fl.TakeCapture()
 		}
 	})
 }

@@ -17,12 +17,18 @@ type packets struct {
 // were lost.
 const maxPending = 1 << 16
 
-// note keeps a packet.
+// note keeps a packet, or more of one.
 func (p *packets) note(r *event.Packet) {
 	if p.pending == nil || len(p.pending) >= maxPending {
 		p.pending = make(map[uint64]*calls.Packet)
 	}
 	kept := p.pending[r.Frame]
+	if r.More {
+		if kept != nil {
+			kept.Data = append(kept.Data, r.Data...)
+		}
+		return
+	}
 	if n := len(p.free); kept == nil && n > 0 {
 		kept, p.free = p.free[n-1], p.free[:n-1]
 	} else if kept == nil {

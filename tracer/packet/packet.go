@@ -74,7 +74,7 @@ type Field struct{ Offset, Size int }
 
 // FormFields are the members that are read of each type.
 var FormFields = map[string][]string{
-	"sk_buff":   {"head", "data", "len", "data_len", "mac_header", "network_header"},
+	"sk_buff":   {"head", "data", "len", "data_len", "mac_header", "network_header", "end"},
 	"xdp_buff":  {"data", "data_end", "flags"},
 	"xdp_frame": {"data", "len", "flags"},
 }
@@ -102,8 +102,8 @@ func FormOf(types *btfx.Types, pointer btfx.ID) (*Form, error) {
 	}
 	for _, name := range names {
 		m, err := types.Member(to, name)
-		if err != nil && name == "flags" {
-			continue // there are no fragments yet
+		if err != nil && (name == "flags" || name == "end") {
+			continue // there are no fragments yet, or none that are read
 		}
 		if err != nil {
 			return nil, err

@@ -23,10 +23,12 @@ const (
 type coder struct {
 	*bpfasm.Code
 	top            int16
+	form           *packet.Form
 	fields         int16 // where the members of the struct are on the stack
 	first          int   // of the members: offset in the struct
 	total          int16 // the packet's length
 	slot           int16 // of 8 bytes
+	shared         int16 // where the address of a struct sk_buff's fragments goes; 0: nobody asks
 	accept, reject bpfasm.Label
 	short          bpfasm.Label // R1 bytes are needed: more than follow one another
 	unread         bpfasm.Label // memory can't be read
@@ -113,8 +115,8 @@ func newCoder(to *bpfasm.Code, o Options) (c *coder, restore func()) {
 }
 
 // Place says where the parts of a packet's place are written: offsets in bytes, of words
-// but for Raw, which has 4 bytes and is 1 where the packet begins with a network header. A length that is not known is Linear's.
-type Place struct{ Start, Linear, Length, Raw int16 }
+// but for Raw, which has one byte and is 1 where the packet begins with a network header. A length that is not known is Linear's.
+type Place struct{ Start, Linear, Length, Shared, Raw int16 }
 
 // AppendLocate appends code that finds the address of the struct in R0, writes where its
 // packet is to memory whose address is at the offset to from the frame pointer, and goes
@@ -124,6 +126,8 @@ func AppendLocate(f *packet.Form, code *bpfasm.Code, o Options, to int16, place 
 	c, restore := newCoder(code, o)
 	starts := [2]bpfasm.Label{c.Label(), c.Label()}
 	end := c.Label()
+	c.shared = c.room(8)
+	c.Add(asm.Mov.Imm(asm.R1, 0), asm.StoreMem(asm.RFP, c.shared, asm.R1, asm.DWord))
 	c.find(f, o.Direct, starts)
 	for l, start := range starts {
 		if !c.Used(start) {
@@ -142,8 +146,10 @@ func AppendLocate(f *packet.Form, code *bpfasm.Code, o Options, to int16, place 
 		c.Place(known)
 		c.Add(
 			asm.StoreMem(asm.R1, place.Length, asm.R2, asm.DWord),
+			asm.LoadMem(asm.R2, asm.RFP, c.shared, asm.DWord),
+			asm.StoreMem(asm.R1, place.Shared, asm.R2, asm.DWord),
 			asm.Mov.Imm(asm.R2, int32(l)),
-			asm.StoreMem(asm.R1, place.Raw, asm.R2, asm.Word),
+			asm.StoreMem(asm.R1, place.Raw, asm.R2, asm.Byte),
 		)
 		c.Jump(end)
 	}
@@ -175,6 +181,7 @@ func (c *coder) read(to int16, size int) {
 // find reads the struct at R0, and goes on at the start of a program with regBase,
 // regLinear and total set.
 func (c *coder) find(f *packet.Form, isDirect bool, starts [2]bpfasm.Label) {
+	c.form = f
 	get := func(r asm.Register, name string) {
 		field := f.Fields[name]
 		c.Add(asm.LoadMem(r, regX, int16(field.Offset), bpfasm.SizeOf(field.Size)))
@@ -235,6 +242,11 @@ func (c *coder) findSkb(get func(asm.Register, string), starts [2]bpfasm.Label) 
 	const mac, network, behind, data, tags = asm.R1, asm.R2, asm.R3, asm.R4, asm.R5
 	get(regBase, "head")
 	c.JumpIf(asm.JEq, regBase, 0, c.unread) // a load of what isn't there
+	if _, ok := c.form.Fields["end"]; ok && c.shared != 0 {
+		// struct skb_shared_info is behind the linear part (skb_end_pointer).
+		get(data, "end")
+		c.Add(asm.Add.Reg(data, regBase), asm.StoreMem(asm.RFP, c.shared, data, asm.DWord))
+	}
 	get(data, "data")
 	c.Add(asm.Sub.Reg(data, regBase))
 	get(mac, "mac_header")
