@@ -24,7 +24,8 @@ const rejectedCalls = 2_000_000
 // empty programs.
 const askedOfFilter = 250
 
-// filters prints what a call costs that a filter rejects.
+// filters prints what a call costs that a filter rejects, and one whose values or packet
+// are shown.
 func filters(w io.Writer) error {
 	time.Sleep(3 * time.Second) // the kernel's own work after boot
 	fmt.Fprintf(w, "instructions a rejected call, above empty fentry and fexit programs; asked: at most %d:\n", askedOfFilter)
@@ -61,7 +62,7 @@ func filters(w io.Writer) error {
 			fmt.Fprintf(w, "  %-90s %7d\n", name, cost-empty)
 		}
 	}
-	return nil
+	return shown(w)
 }
 
 // send has the kernel run a program over a packet that it makes, a datagram from

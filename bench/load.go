@@ -50,17 +50,19 @@ func poll(n int) error {
 }
 
 // pace makes rateNow nodes a minute for so long.
-func pace(length string) error {
+func pace(length string) error { return paced(length, rateNow/nodesPerRoot, poll) }
+
+// paced makes so many calls a minute, for a time.
+func paced(length string, aMinute int64, call func(n int) error) error {
 	whole, err := time.ParseDuration(length)
 	if err != nil {
 		return fmt.Errorf("parse time: %w", err)
 	}
-	const roots = rateNow / nodesPerRoot // a minute
 	made := 0
 	for begin := time.Now(); ; time.Sleep(5 * time.Millisecond) {
 		passed := min(time.Since(begin), whole)
-		due := int(int64(passed) * roots / int64(time.Minute))
-		if err := poll(due - made); err != nil {
+		due := int(int64(passed) * aMinute / int64(time.Minute))
+		if err := call(due - made); err != nil {
 			return err
 		}
 		made = due

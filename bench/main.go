@@ -1,7 +1,7 @@
 // Command bench measures, in virtual machines, what a traced call costs and how
 // long trace takes to start. Run it as `make bench`, or
 //
-//	CGO_ENABLED=0 go run ./bench [-K 6.12,7.2] [-run starts,costs,graphs,rate] [-mirror URL]
+//	CGO_ENABLED=0 go run ./bench [-K 6.12,7.2] [-run starts,costs,filters,graphs,rate,packets] [-mirror URL]
 //
 // Costs are instructions: the guest runs with QEMU's -icount, where one guest
 // nanosecond is one instruction, so that two runs print the same digits. They
@@ -39,7 +39,7 @@ func main() {
 func run() error {
 	kernels := flag.String("K", "6.12,7.2", "series of kernels, separated by commas")
 	mirror := flag.String("mirror", os.Getenv("MIRROR"), "URL of a Debian mirror")
-	only := flag.String("run", "", "of starts, costs, filters, graphs and rate only these, separated by commas")
+	only := flag.String("run", "", "of starts, costs, filters, graphs, rate and packets only these, separated by commas")
 	flag.Parse()
 	switch flag.Arg(0) {
 	case "":
@@ -60,6 +60,10 @@ func run() error {
 		return load(flag.Arg(1), send)
 	case guestPolls:
 		return load(flag.Arg(1), poll)
+	case guestPackets:
+		return packets(os.Stdout)
+	case guestDatagrams:
+		return datagrams(flag.Arg(1))
 	case guestPace:
 		return pace(flag.Arg(1))
 	case guestNow:
@@ -80,6 +84,9 @@ const (
 	guestPolls   = "polls"   // make calls of a graph's root
 	guestPace    = "pace"    // the same, so many a minute
 	guestNow     = "now"     // print the time
+
+	guestPackets   = "packets"   // print how many packets are captured
+	guestDatagrams = "datagrams" // send them
 )
 
 // measurement is one boot of a guest.
@@ -96,6 +103,7 @@ func measurements() []measurement {
 		{what: guestFilters, cpus: 1, icount: true},
 		{what: guestGraphs, cpus: 1, icount: true},
 		{what: guestRate, cpus: 2},
+		{what: guestPackets, cpus: 2},
 	}
 }
 
