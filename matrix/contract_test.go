@@ -101,6 +101,7 @@ type loss struct {
 	Func            string `json:"func"`
 	LostEntries     uint64 `json:"lost_entries"`
 	LostExits       uint64 `json:"lost_exits"`
+	LostPackets     uint64 `json:"lost_packets"`
 	RecursionMisses uint64 `json:"recursion_misses"`
 	Undecoded       uint64 `json:"undecoded"`
 }

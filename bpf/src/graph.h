@@ -388,7 +388,7 @@ INLINE u64 enter_node(struct site *site)
 		}
 	}
 	if (CONFIG(CONFIG_SNAPLEN))
-		send_packet(site, id);
+		send_packet(site, id, depth);
 	tree->depth = depth + 1;
 out:
 	if (!tree->depth) {

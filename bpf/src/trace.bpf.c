@@ -471,7 +471,7 @@ INLINE u64 unknown(u64 number)
  * Sends bytes of a packet, size of them from an address on, and returns whether all of
  * them were sent; more: not the first ones. A record's size has to be a constant; so there are a few of them.
  */
-INLINE bool send_bytes(const struct site *site, u64 frame, const struct packet *p, u64 from, u64 size, bool more)
+INLINE bool send_bytes(const struct site *site, u64 frame, const struct packet *p, u64 from, u64 size, u64 depth, bool more)
 {
 	u64 wanted;
 
@@ -498,6 +498,7 @@ INLINE bool send_bytes(const struct site *site, u64 frame, const struct packet *
 		r->frame = frame;                                              \
 		r->target = site->target;                                      \
 		r->kind = KIND_PACKET;                                         \
+		r->frames = depth;                                             \
 		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);                       \
 		return size == wanted;                                         \
 	}
@@ -517,7 +518,7 @@ INLINE bool send_bytes(const struct site *site, u64 frame, const struct packet *
  * Sends what a packet has in fragments, as many bytes as are wanted still. Pages are
  * always in the direct map.
  */
-INLINE void send_fragments(const struct site *site, u64 frame, const struct packet *p, u64 wanted)
+INLINE void send_fragments(const struct site *site, u64 frame, const struct packet *p, u64 wanted, u64 depth)
 {
 	u64 shared = p->shared;
 	u8 count = 0;
@@ -540,14 +541,14 @@ INLINE void send_fragments(const struct site *site, u64 frame, const struct pack
 		at = frag.page - control.pages;
 		at = at / CONFIG_AGAIN(CONFIG_PAGE_SIZE) << CONFIG_AGAIN(CONFIG_PAGE_SHIFT);
 		size = frag.len < wanted ? frag.len : wanted;
-		if (!unknown(send_bytes(site, frame, p, at + control.page_base + frag.offset, size, true)))
+		if (!unknown(send_bytes(site, frame, p, at + control.page_base + frag.offset, size, depth, true)))
 			break;
 		wanted = unknown(wanted - size);
 	}
 }
 
 /* Sends the packet of a call, if it can be told where that is. */
-INLINE bool send_packet(const struct site *site, u64 frame)
+INLINE bool send_packet(const struct site *site, u64 frame, u64 depth)
 {
 	struct packet p = {};
 	u64 size, wanted;
@@ -560,10 +561,10 @@ INLINE bool send_packet(const struct site *site, u64 frame)
 		wanted = CONFIG(CONFIG_SNAPLEN);
 	if (size > wanted)
 		size = wanted;
-	if (!unknown(send_bytes(site, frame, &p, p.start, size, false)))
+	if (!unknown(send_bytes(site, frame, &p, p.start, size, depth, false)))
 		return false;
 	if (CONFIG(CONFIG_PAGE_SIZE) && control.pages && p.shared && size < wanted)
-		send_fragments(site, frame, &p, unknown(wanted - size));
+		send_fragments(site, frame, &p, unknown(wanted - size), depth);
 	return true;
 }
 
@@ -626,7 +627,7 @@ INLINE bool entered(struct site *site)
 	if (CONFIG(CONFIG_FILTER) == 2)
 		goes_alone(site);
 	if (CONFIG(CONFIG_SNAPLEN))
-		has_packet = send_packet(site, site->frame);
+		has_packet = send_packet(site, site->frame, 0);
 	r = bpf_ringbuf_reserve(&events, CONFIG_AGAIN(CONFIG_RECORD_SIZE), 0);
 	if (UNLIKELY(!r)) {
 		lose_entry(site);

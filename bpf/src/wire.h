@@ -91,7 +91,7 @@ struct record {
 	u8 kind;      /* enum kind */
 	u8 flags;     /* enum flag */
 	s64 frames;   /* entry, call: of the stack, their number, or bpf_get_stack's negative error;
-			 exit: control.unsure */
+			 exit: control.unsure; packet: the node's depth */
 	u8 comm[COMM_SIZE]; /* at the entry, up to a NUL; not in an exit */
 };
 

@@ -74,8 +74,12 @@ func reportEnd(w io.Writer, e *render.End, graph bool) {
 	}
 	fmt.Fprintf(w, "trace: %s\n", strings.Join(parts, ", "))
 	for _, l := range e.PerTarget {
-		fmt.Fprintf(w, "trace:   %s: %d entries and %d exits lost, %d missed by recursion, %d not decoded\n",
-			qualified(l.Target.Func, l.Target.Module), l.LostEntries, l.LostExits, l.RecursionMisses, l.Undecoded)
+		packets := ""
+		if l.LostPackets > 0 {
+			packets = fmt.Sprintf(", %d packets lost", l.LostPackets)
+		}
+		fmt.Fprintf(w, "trace:   %s: %d entries and %d exits lost%s, %d missed by recursion, %d not decoded\n",
+			qualified(l.Target.Func, l.Target.Module), l.LostEntries, l.LostExits, packets, l.RecursionMisses, l.Undecoded)
 	}
 	if e.Lost > 0 {
 		fmt.Fprintln(w, "trace: a larger --buffer-size, or a filter, loses less")

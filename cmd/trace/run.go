@@ -263,7 +263,7 @@ func newFlow(o *options, kernel *plan.Kernel, session *tracer.Session, names *tr
 		options.Stacks = &flow.Stacks{Symbols: names, Limit: limit, PatchSpan: kernel.Arch.PatchSpan, Raw: o.verbose}
 	}
 	if o.pcap != "" {
-		options.Capture = render.NewPcap(session.Targets(), names.Values(), o.snaplen)
+		options.Capture = render.NewPcap(session.Targets(), names.Values(), render.PcapOptions{Snaplen: o.snaplen, Exits: o.parsedMode == spec.Exit})
 	}
 	if g != nil {
 		options.Shapes = shapes(session.Targets()) // a program may end what another has begun

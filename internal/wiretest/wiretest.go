@@ -145,13 +145,14 @@ type Packet struct {
 	Length int64
 	Raw    bool
 	More   bool // Data are bytes of the packet that come next
+	Depth  int64
 	Data   []byte
 }
 
 // Bytes returns the record. What the program leaves as it was is not zero.
 func (p Packet) Bytes() []byte {
 	old := uint64(0xeeeeeeeeeeeeeeee)
-	b := appendRecord(nil, old, p.Frame, uint32(old), uint32(old), p.Target, uint16(old), kindPacket, byte(old), int64(old), strings.Repeat("\xee", commSize))
+	b := appendRecord(nil, old, p.Frame, uint32(old), uint32(old), p.Target, uint16(old), kindPacket, byte(old), p.Depth, strings.Repeat("\xee", commSize))
 	b = binary.LittleEndian.AppendUint64(b, p.Start)
 	b = binary.LittleEndian.AppendUint64(b, uint64(p.Linear))
 	b = binary.LittleEndian.AppendUint64(b, uint64(p.Length))

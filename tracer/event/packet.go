@@ -15,6 +15,7 @@ const KindPacket Kind = wire.KindPacket
 type Packet struct {
 	Frame  uint64 // of the call's entry; of a node the ID
 	Target int    // index in the plan
+	Depth  int    // of the node
 	Raw    bool   // it begins with a network header, not with one of Ethernet
 	More   bool   // Data are bytes of the packet that come next
 	Length int    // of the packet in bytes, of which Data has the first ones
@@ -38,7 +39,7 @@ func DecodePacket(raw []byte, targets int) (Packet, error) {
 		return Packet{}, fmt.Errorf("decode packet: %d bytes of %d", len(data), size)
 	}
 	return Packet{
-		Frame: h.frame(), Target: int(h.target()), Data: data[:size],
+		Frame: h.frame(), Target: int(h.target()), Depth: int(h.frames()), Data: data[:size],
 		Raw: p[unsafe.Offsetof(packetAt.Raw)] != 0, More: p[unsafe.Offsetof(packetAt.More)] != 0,
 		Length: max(int(length), int(size)),
 	}, nil

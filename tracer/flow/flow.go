@@ -119,6 +119,10 @@ func (f *Flow) packet(raw []byte) {
 		f.undecoded[len(f.targets)]++
 		return
 	}
+	if f.nodes != nil {
+		f.packets.noteNode(&p)
+		return
+	}
 	f.packets.note(&p)
 }
 

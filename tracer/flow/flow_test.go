@@ -82,18 +82,28 @@ func options(tb testing.TB, mode spec.Mode) Options {
 // record makes one of "entry 0 f1", "exit 0 f1", "call 0 f1", "packet 0 f1 abc": kind,
 // target, frame, and an optional "lost" or "unwanted" of an exit, "packet" of an entry
 // that has one, or what is in a packet: one of kind raw has no Ethernet header, and
-// "more" is what comes next in one.
+// "more" is what comes next in one, "packet 0 f2/1 abc" that of a node at depth 1.
 func record(tb testing.TB, text string) []byte {
 	tb.Helper()
 	var kind, lost string
 	var target uint32
 	var frame uint64
-	if _, err := fmt.Sscanf(text+" .", "%s %d f%d %s", &kind, &target, &frame, &lost); err != nil {
+	var depth int64
+	plain := text
+	if at := strings.IndexByte(text, '/'); at >= 0 {
+		before, rest := text[:at], text[at+1:]
+		number, behind, _ := strings.Cut(rest, " ")
+		if _, err := fmt.Sscan(number, &depth); err != nil {
+			tb.Fatalf("%q: %v", text, err)
+		}
+		plain = before + " " + behind
+	}
+	if _, err := fmt.Sscanf(plain+" .", "%s %d f%d %s", &kind, &target, &frame, &lost); err != nil {
 		tb.Fatalf("%q: %v", text, err)
 	}
 	switch kind {
 	case "packet", "raw", "more":
-		return wiretest.Packet{Frame: frame, Target: target, Raw: kind == "raw", More: kind == "more", Length: 100, Data: []byte(lost)}.Bytes()
+		return wiretest.Packet{Frame: frame, Target: target, Raw: kind == "raw", More: kind == "more", Depth: depth, Length: 100, Data: []byte(lost)}.Bytes()
 	case "exit":
 		return wiretest.Exit{Time: 20, Frame: frame, Target: target, EntryLost: lost == "lost", Unwanted: lost == "unwanted"}.Bytes()
 	}
@@ -377,7 +387,7 @@ func FuzzRecord(f *testing.F) {
 	f.Add(record(f, "packet 0 f1 abc")[:98], record(f, "packet 3 f1 abc"), uint8(spec.Call))
 	f.Fuzz(func(t *testing.T, first, second []byte, mode uint8) {
 		for _, withStack := range []bool{false, true} {
-			o := Options{Mode: spec.Mode(mode%4 + 1), Targets: all, Renderer: render.NewJSON(all, nil), Capture: render.NewPcap(all, nil, 1000)}
+			o := Options{Mode: spec.Mode(mode%4 + 1), Targets: all, Renderer: render.NewJSON(all, nil), Capture: render.NewPcap(all, nil, render.PcapOptions{Snaplen: 1000})}
 			if withStack {
 				o.Stacks = &Stacks{Symbols: newSymbols(), Limit: 125, PatchSpan: 9}
 			}

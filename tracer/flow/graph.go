@@ -32,7 +32,7 @@ func (f *Flow) show(p *event.Place) {
 	e := &f.event
 	e.Call = f.nodes.Call(p)
 	e.Target = f.targets[e.Call.Target]
-	e.Call.Packet = f.packets.of(p.ID())
+	e.Call.Packet = f.packets.ofNode(p.ID())
 	switch {
 	case p.Kind() == event.Open:
 		e.Kind = render.Open
@@ -43,8 +43,7 @@ func (f *Flow) show(p *event.Place) {
 	}
 	f.render(e)
 	if e.Kind != render.Open {
-		e.Call.Packet = f.packets.take(p.ID())
-		f.packets.release(e.Call)
+		f.packets.ended(p.ID())
 		f.events++
 		if f.root != nil && e.Call.Node.Depth == 0 {
 			f.root(e.Call)
@@ -70,7 +69,7 @@ func (f *Flow) Running(raw []byte, now uint64) {
 	if p.Opened() {
 		e.Kind = render.Close
 	}
-	e.Call.Packet = f.packets.of(p.ID())
+	e.Call.Packet = f.packets.ofNode(p.ID())
 	f.render(e)
 	f.events++
 }

@@ -1,57 +1,134 @@
 package flow
 
 import (
+	"fgtrace/bpf/wire"
 	"fgtrace/tracer/calls"
 	"fgtrace/tracer/event"
 	"fgtrace/tracer/packet"
 )
 
 // packets keeps the packets of calls: they come as records of their own, before that of
-// the call's entry.
+// the call's entry. In a graph they come when the node begins.
 type packets struct {
-	pending map[uint64]*calls.Packet // by the call's frame, or a node's ID
+	pending map[uint64]*calls.Packet // of calls, by frame
+	nodes   map[uint64][]nodePacket  // of a graph's nodes, by tree: of those that go on, the innermost last
 	free    []*calls.Packet
+	bytes   int // of pending
 }
 
-// maxPending is how many packets wait for their calls. More are of calls whose records
-// were lost.
-const maxPending = 1 << 16
+// nodePacket is the packet of a node that has not ended.
+type nodePacket struct {
+	id     uint64
+	depth  int
+	packet *calls.Packet
+}
 
-// note keeps a packet, or more of one.
+// maxPending is how many bytes of packets wait for their calls. More are of calls whose
+// records were lost.
+const maxPending = 64 << 20
+
+// note keeps the packet of a call, or more of one.
 func (p *packets) note(r *event.Packet) {
-	if p.pending == nil || len(p.pending) >= maxPending {
-		p.pending = make(map[uint64]*calls.Packet)
-	}
 	kept := p.pending[r.Frame]
+	switch {
+	case r.More && kept == nil:
+		return // its beginning was lost
+	case r.More:
+		p.bytes += len(r.Data)
+		kept.Data = append(kept.Data, r.Data...)
+		return
+	case p.pending == nil || kept == nil && p.bytes > maxPending:
+		p.pending, p.bytes = make(map[uint64]*calls.Packet), 0
+	case kept != nil:
+		p.bytes -= len(kept.Data)
+	}
+	if kept == nil {
+		kept = p.get()
+		p.pending[r.Frame] = kept
+	}
+	fill(kept, r)
+	p.bytes += len(r.Data)
+}
+
+// noteNode keeps the packet of a node, or more of one.
+func (p *packets) noteNode(r *event.Packet) {
+	if p.nodes == nil {
+		p.nodes = make(map[uint64][]nodePacket)
+	}
+	tree := r.Frame >> wire.NodeTreeShift
+	open := p.nodes[tree]
 	if r.More {
-		if kept != nil {
-			kept.Data = append(kept.Data, r.Data...)
+		if n := len(open); n > 0 && open[n-1].id == r.Frame {
+			open[n-1].packet.Data = append(open[n-1].packet.Data, r.Data...)
 		}
 		return
 	}
-	if n := len(p.free); kept == nil && n > 0 {
-		kept, p.free = p.free[n-1], p.free[:n-1]
-	} else if kept == nil {
-		kept = new(calls.Packet)
+	// Nodes as deep have ended when one begins, whether they were told of or not.
+	for len(open) > 0 && open[len(open)-1].depth >= r.Depth {
+		open = p.pop(open)
 	}
-	kept.Link = packet.Ethernet
-	if r.Raw {
-		kept.Link = packet.Raw
-	}
-	kept.Length, kept.Data = r.Length, append(kept.Data[:0], r.Data...)
-	p.pending[r.Frame] = kept
+	kept := p.get()
+	fill(kept, r)
+	p.nodes[tree] = append(open, nodePacket{r.Frame, r.Depth, kept})
 }
 
-// of returns the packet of a call, and keeps it.
-func (p *packets) of(frame uint64) *calls.Packet { return p.pending[frame] }
+func fill(to *calls.Packet, r *event.Packet) {
+	to.Link = packet.Ethernet
+	if r.Raw {
+		to.Link = packet.Raw
+	}
+	to.Length, to.Data = r.Length, append(to.Data[:0], r.Data...)
+}
 
 // take returns the packet of a call, which is to be given back by release.
 func (p *packets) take(frame uint64) *calls.Packet {
 	found := p.pending[frame]
 	if found != nil {
+		p.bytes -= len(found.Data)
 		delete(p.pending, frame)
 	}
 	return found
+}
+
+// ofNode returns the packet of a node, and keeps it.
+func (p *packets) ofNode(id uint64) *calls.Packet {
+	open := p.nodes[id>>wire.NodeTreeShift]
+	for i := len(open) - 1; i >= 0; i-- {
+		if open[i].id == id {
+			return open[i].packet
+		}
+	}
+	return nil
+}
+
+// ended takes back the packet of a node that has ended, and those of the nodes that were
+// made in it: these have ended, too, whether they were told of or not.
+func (p *packets) ended(id uint64) {
+	tree := id >> wire.NodeTreeShift
+	open := p.nodes[tree]
+	for len(open) > 0 && open[len(open)-1].id >= id {
+		open = p.pop(open)
+	}
+	if p.nodes != nil {
+		p.nodes[tree] = open
+	}
+}
+
+// pop takes back the last of the packets of a tree.
+func (p *packets) pop(open []nodePacket) []nodePacket {
+	last := len(open) - 1
+	p.free = append(p.free, open[last].packet)
+	return open[:last]
+}
+
+func (p *packets) get() *calls.Packet {
+	n := len(p.free)
+	if n == 0 {
+		return new(calls.Packet)
+	}
+	kept := p.free[n-1]
+	p.free = p.free[:n-1]
+	return kept
 }
 
 // release takes back the packet of a call.

@@ -190,14 +190,14 @@ func TestGraphPackets(t *testing.T) {
 leaf f0#1 ethernet abc/100
 end events=1 running=0
 `,
-		"strings 1 1/0; raw 1 f1 abc; open 1 1/0; packet 0 f2 def; node 0 2/1; node 0 3/1; node 1 1/0 opened": `
+		"strings 1 1/0; raw 1 f1 abc; open 1 1/0; packet 0 f2/1 def; node 0 2/1; node 0 3/1; node 1 1/0 opened": `
 open f1#1 raw abc/100
 leaf f0#2 ethernet def/100
 leaf f0#3 none
 close f1#1 raw abc/100
 end events=3 running=0
 `,
-		"open 0 1/0; packet 0 f2 abc; node 0 2/1; node 0 1/0 opened": `
+		"open 0 1/0; packet 0 f2/1 abc; node 0 2/1; node 0 1/0 opened": `
 open f0#1 none
 leaf f0#2 ethernet abc/100
 close f0#1 none
@@ -209,7 +209,7 @@ end events=1 running=0
 `,
 
 		// Bytes of a packet come behind it.
-		"packet 0 f1 abc; more 0 f1 def; open 0 1/0; raw 0 f2 x; more 0 f2 y; node 0 2/1; node 0 1/0 opened": `
+		"packet 0 f1 abc; more 0 f1 def; open 0 1/0; raw 0 f2/1 x; more 0 f2/1 y; node 0 2/1; node 0 1/0 opened": `
 open f0#1 ethernet abcdef/100
 leaf f0#2 raw xy/100
 close f0#1 ethernet abcdef/100
@@ -217,12 +217,12 @@ end events=2 running=0
 `,
 
 		// Trees of two CPUs.
-		"packet 0 f1 one; packet 1 f101 two; strings 1 101/0; open 1 101/0; open 0 1/0; packet 0 f102 three; packet 0 f2 four; node 0 2/1; node 0 102/1; node 1 101/0 opened; node 0 1/0 opened": `
-open f1#101 ethernet two/100
+		"packet 0 f1 one; packet 1 f1099511627777 two; strings 1 1099511627777/0; open 1 1099511627777/0; open 0 1/0; packet 0 f1099511627778/1 three; packet 0 f2/1 four; node 0 2/1; node 0 1099511627778/1; node 1 1099511627777/0 opened; node 0 1/0 opened": `
+open f1#1099511627777 ethernet two/100
 open f0#1 ethernet one/100
 leaf f0#2 ethernet four/100
-leaf f0#102 ethernet three/100
-close f1#101 ethernet two/100
+leaf f0#1099511627778 ethernet three/100
+close f1#1099511627777 ethernet two/100
 close f0#1 ethernet one/100
 end events=4 running=0
 `,
@@ -253,7 +253,7 @@ func TestRunningPacket(t *testing.T) {
 	o := graphOptions(t)
 	o.Renderer = briefPackets{}
 	f := New(o)
-	feed(t, f, "packet 0 f1 abc; open 0 1/0; raw 0 f2 def")
+	feed(t, f, "packet 0 f1 abc; open 0 1/0; raw 0 f2/1 def")
 	f.Running(node(t, "node 0 2/1"), 110)
 	f.Running(node(t, "node 0 1/0 opened"), 110)
 	f.Running(node(t, "node 0 3/0"), 110)
@@ -384,7 +384,7 @@ func TestPacketLimit(t *testing.T) {
 		o := options(t, spec.Entry)
 		o.Graph, o.Limit, o.Renderer = graph, 1, briefPackets{}
 		f := New(o)
-		feed(t, f, "packet 0 f1 abc; packet 0 f2 def")
+		feed(t, f, "packet 0 f1 abc; packet 0 f2/1 def")
 		entry := record(t, "entry 0 f1 packet")
 		if graph {
 			entry = node(t, "node 0 1/0")
@@ -436,17 +436,40 @@ func TestPacketsForgotten(t *testing.T) {
 	o := options(t, spec.Entry)
 	o.Renderer = briefPackets{}
 	f := New(o)
-	raw := record(t, "packet 0 f1 abc")
-	for i := range uint64(3*maxPending + 1) {
+	raw := wiretest.Packet{Data: make([]byte, wire.MaxPacket)}.Bytes()
+	for i := range uint64(3 * maxPending / wire.MaxPacket) {
 		binary.LittleEndian.PutUint64(raw[frameAt:], 1000+i)
 		f.Record(raw)
-		if n := len(f.packets.pending); n > maxPending {
+		if n := len(f.packets.pending); n*wire.MaxPacket > maxPending+2*wire.MaxPacket {
 			t.Fatalf("%d packets wait", n)
 		}
 	}
 	feed(t, f, "packet 0 f1 def; entry 0 f1 packet")
 	if out := string(f.Take()); out != "entry f0#1 ethernet def/100\n" {
 		t.Error(out)
+	}
+}
+
+// TestNodePacketsForgotten: nodes whose end is not sent, as they were short, leave no
+// packets behind, and take none away from others.
+func TestNodePacketsForgotten(t *testing.T) {
+	o := options(t, spec.Call)
+	o.Renderer, o.Graph = briefPackets{}, true
+	f := New(o)
+	feed(t, f, "packet 0 f1 abc")
+	raw := record(t, "packet 0 f2/1 def")
+	for i := range uint64(1 << 17) {
+		binary.LittleEndian.PutUint64(raw[frameAt:], 2+i)
+		f.Record(raw)
+	}
+	feed(t, f, "node 0 1/0")
+	if out := string(f.Take()); out != "leaf f0#1 ethernet abc/100\n" {
+		t.Error(out)
+	}
+	for tree, open := range f.packets.nodes {
+		if len(open) > 0 {
+			t.Errorf("%d packets are left of tree %d", len(open), tree)
+		}
 	}
 }
 
@@ -473,7 +496,7 @@ func TestPacketNoAllocation(t *testing.T) {
 				case "text":
 					o.Renderer = render.NewText(o.Targets, nil, render.TextOptions{Location: time.UTC})
 				default:
-					o.Renderer, o.Capture = briefNothing{}, render.NewPcap(o.Targets, nil, 256)
+					o.Renderer, o.Capture = briefNothing{}, render.NewPcap(o.Targets, nil, render.PcapOptions{Snaplen: 256})
 				}
 				f := New(o)
 				f.Start(&render.Start{})

@@ -145,6 +145,7 @@ func (j *JSON) AppendEnd(dst []byte, e *End) []byte {
 		Module          string `json:"module"`
 		LostEntries     uint64 `json:"lost_entries"`
 		LostExits       uint64 `json:"lost_exits"`
+		LostPackets     uint64 `json:"lost_packets,omitempty"`
 		RecursionMisses uint64 `json:"recursion_misses"`
 		Undecoded       uint64 `json:"undecoded"`
 	}
@@ -153,7 +154,7 @@ func (j *JSON) AppendEnd(dst []byte, e *End) []byte {
 		skipped = append(skipped, skip{s.Func, moduleName(s.Module), s.Reason})
 	}
 	for _, l := range e.PerTarget {
-		losses = append(losses, loss{l.Target.Func, moduleName(l.Target.Module), l.LostEntries, l.LostExits,
+		losses = append(losses, loss{l.Target.Func, moduleName(l.Target.Module), l.LostEntries, l.LostExits, l.LostPackets,
 			l.RecursionMisses, l.Undecoded})
 	}
 	return appendObject(dst, struct {

@@ -36,7 +36,7 @@ func (o *output) take(c *calls.Call) (value []byte, cut bool, none string) {
 	switch {
 	case status == 0:
 		return nil, false, noneNull
-	case status < 0:
+	case status < 0 || o.Take != expr.TakeText && status < o.Size:
 		return nil, false, noneFault
 	case o.Take == expr.TakeText:
 		return value[:len(value)-1], len(value) == o.Size, ""

@@ -403,7 +403,7 @@ func TestOutputNoAllocation(t *testing.T) {
 	c.Packet = rawPacket
 	e := &Event{Kind: Leaf, Call: c, Target: target}
 	for name, r := range map[string]Renderer{
-		"text": NewText(all, names{}, TextOptions{Location: time.UTC, Color: true}), "json": NewJSON(all, names{}), "pcap": NewPcap(all, names{}, 64),
+		"text": NewText(all, names{}, TextOptions{Location: time.UTC, Color: true}), "json": NewJSON(all, names{}), "pcap": NewPcap(all, names{}, PcapOptions{Snaplen: 64}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			out := r.AppendEvent(nil, e)

@@ -1,6 +1,7 @@
 package render
 
 import (
+	"bytes"
 	"strings"
 
 	"fgtrace/btfx"
@@ -19,16 +20,19 @@ import (
 type Pcap struct {
 	targets []*plan.Target
 	snaplen int
+	first   string           // side of the interfaces that are told of first
 	sides   []map[string]int // by target: interfaces by their side
 	next    int              // interface
 	counts  []uint64         // packets, by interface
 	of      []interfaceOf    // by interface
 
-	text        *Text
-	offset      int64  // ns from the kernel's clock to 1970
-	first, last uint64 // times of packets, in ns of the kernel's clock
-	comment     []byte
-	data        []byte
+	text         *Text
+	offset       int64  // ns from the kernel's clock to 1970
+	since, until uint64 // times of packets, in ns of the kernel's clock; 0: there are none
+	entries      bool   // there were events of entries, that are not of calls
+	nodes        bool   // or of nodes of a graph
+	comment      []byte
+	data         []byte
 }
 
 // interfaceOf is what an interface shows.
@@ -50,10 +54,18 @@ const (
 	MaxSnaplen = pcapng.MaxSnapLen - pcapHeader
 )
 
-// NewPcap returns a renderer for the targets of a plan, of at most so many bytes of a
-// packet.
-func NewPcap(targets []*plan.Target, syms btfx.Symbols, snaplen int) *Pcap {
-	p := &Pcap{text: NewText(nil, syms, TextOptions{}), snaplen: min(snaplen, MaxSnaplen)}
+// PcapOptions say what of packets is written.
+type PcapOptions struct {
+	Snaplen int  // bytes of a packet, at most
+	Exits   bool // events are those of exits alone
+}
+
+// NewPcap returns a renderer for the targets of a plan.
+func NewPcap(targets []*plan.Target, syms btfx.Symbols, o PcapOptions) *Pcap {
+	p := &Pcap{text: NewText(nil, syms, TextOptions{}), snaplen: min(o.Snaplen, MaxSnaplen), first: sideEntry}
+	if o.Exits {
+		p.first = sideExit
+	}
 	p.Grow(targets)
 	return p
 }
@@ -66,7 +78,7 @@ func (p *Pcap) Grow(targets []*plan.Target) {
 }
 
 // AppendStart implements Renderer. A reader waits for an interface, so that those of
-// entries are told of at once.
+// all functions are told of at once.
 func (p *Pcap) AppendStart(dst []byte, s *Start) []byte {
 	p.offset = s.RealtimeOffset
 	p.text.AppendStart(nil, s)
@@ -75,7 +87,7 @@ func (p *Pcap) AppendStart(dst []byte, s *Start) []byte {
 	})
 	for i, t := range p.targets {
 		if t.Packet != nil {
-			dst, _ = p.appendInterface(dst, i, sideEntry)
+			dst, _ = p.appendInterface(dst, i, p.first)
 		}
 	}
 	return dst
@@ -103,6 +115,7 @@ func (p *Pcap) appendInterface(dst []byte, target int, side string) ([]byte, int
 // AppendEvent implements Renderer.
 func (p *Pcap) AppendEvent(dst []byte, e *Event) []byte {
 	c := e.Call
+	p.entries, p.nodes = p.entries || e.Kind == Entry, p.nodes || e.Kind >= Open
 	if c.Packet == nil || e.Kind == Open {
 		return dst
 	}
@@ -118,10 +131,10 @@ func (p *Pcap) AppendEvent(dst []byte, e *Event) []byte {
 	}
 	p.comment = p.text.comment(p.comment[:0], e)
 	p.counts[n]++
-	if p.first == 0 {
-		p.first = at
+	if p.since == 0 {
+		p.since = at
 	}
-	p.first, p.last = min(p.first, at), max(p.last, at)
+	p.since, p.until = min(p.since, at), max(p.until, at)
 	return pcapng.AppendPacket(dst, pcapng.Packet{
 		Interface: n, Time: p.since1970(at), Data: data, Length: length, Comment: p.comment,
 	})
@@ -141,18 +154,36 @@ func (p *Pcap) framed(data []byte) []byte {
 
 // AppendEnd implements Renderer.
 func (p *Pcap) AppendEnd(dst []byte, e *End) []byte {
-	dropped := make(map[*plan.Target]uint64)
-	for _, l := range e.PerTarget {
-		dropped[l.Target] = l.LostEntries + l.LostPackets
+	losses := make(map[*plan.Target]*Loss)
+	for i := range e.PerTarget {
+		losses[e.PerTarget[i].Target] = &e.PerTarget[i]
+	}
+	var start, end uint64
+	if p.until > 0 {
+		start, end = p.since1970(p.since), p.since1970(p.until)
 	}
 	for n, of := range p.of {
-		lost := dropped[p.targets[of.target]]
+		lost := p.lost(losses[p.targets[of.target]], of.side)
 		dst = pcapng.AppendStatistics(dst, pcapng.Statistics{
-			Interface: n, Time: p.since1970(p.last), Start: p.since1970(p.first), End: p.since1970(p.last),
+			Interface: n, Time: p.since1970(p.until), Start: start, End: end,
 			Received: p.counts[n] + lost, Dropped: lost, Accepted: pcapng.Unknown, OSDropped: pcapng.Unknown, Delivered: p.counts[n],
 		})
 	}
 	return dst
+}
+
+// lost returns how many packets are missing of an interface: those that found no room
+// themselves, and those whose call did not.
+func (p *Pcap) lost(l *Loss, side string) uint64 {
+	switch {
+	case l == nil:
+		return 0
+	case p.nodes: // lost entries are those of strings
+		return l.LostPackets + l.LostExits
+	case p.entries && side == sideEntry:
+		return l.LostPackets + l.LostEntries
+	}
+	return l.LostPackets + l.LostEntries + l.LostExits
 }
 
 // since1970 turns a time of the kernel's clock into one of the day, in ns.
@@ -163,7 +194,8 @@ func (t *Text) comment(dst []byte, e *Event) []byte {
 	target := &t.targets[e.Call.Target]
 	t.line.begin(dst)
 	t.call(target, e)
-	dst = t.line.end()
+	line := t.line.end()
+	dst = append(line[:len(dst)], bytes.TrimSpace(line[len(dst):])...)
 	if len(target.outputs) > 0 && e.Call.Entered {
 		dst = appendOutputs(append(dst, '\n'), target.outputs, e.Call, t.syms)
 	}

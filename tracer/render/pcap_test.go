@@ -164,7 +164,7 @@ func hour(ns uint64) uint64 { return ns + 3600e9 }
 
 // newPcap returns a renderer that has started, what it wrote, and an event of a target.
 func newPcap(targets []*plan.Target, snaplen int) (*Pcap, []byte) {
-	p := NewPcap(targets, names{}, snaplen)
+	p := NewPcap(targets, names{}, PcapOptions{Snaplen: snaplen})
 	return p, p.AppendStart(nil, pcapStart)
 }
 
@@ -410,7 +410,6 @@ func TestPcapEnd(t *testing.T) {
 	at(Entry, 0, 5000, 0)
 	at(Entry, 0, 3000, 0) // of another CPU
 	at(Exit, 0, 5000, 9000)
-	at(Open, 2, 1000, 0)
 	at(Entry, 0, 7000, 0)
 	out = p.AppendEnd(out, &End{
 		Lost: 100, LostPackets: 100,
@@ -435,7 +434,7 @@ func TestPcapTimes(t *testing.T) {
 	for offset, want := range map[int64]uint64{
 		0: 1000000001, 1: 1000000002, 1700000000123456789: 1700000001123456790, -1000000000: 1,
 	} {
-		p := NewPcap(all, nil, 100)
+		p := NewPcap(all, nil, PcapOptions{Snaplen: 100})
 		out := p.AppendStart(nil, &Start{RealtimeOffset: offset})
 		e := pcapEvent(Call, all, 2, rawPacket)
 		e.Call.Entry = 1000000001
