@@ -149,6 +149,58 @@ func TestGuestFilterPacket(t *testing.T) {
 	})
 }
 
+// TestGuestFilterTunnel: a filter for what is inside, on packets that have it, and on
+// others that match themselves.
+func TestGuestFilterTunnel(t *testing.T) {
+	inGuest(t)
+	inner := func(port byte) []byte { // a datagram
+		return []byte{
+			0x45, 0, 0, 32, 0, 1, 0, 0, 64, unix.IPPROTO_UDP, 0, 0, 10, 1, 0, 1, 10, 1, 0, 2,
+			0x13, 0x88, 0x1e, port, 0, 12, 0, 0, 't', 'e', 's', 't',
+		}
+	}
+	vxlan := func(port byte) string {
+		return string(slices.Concat([]byte{8, 0, 0, 0, 0, 0, 42, 0}, make([]byte, 12), []byte{8, 0}, inner(port)))
+	}
+	send := func() {
+		sendUDP(t, []datagram{
+			{port: 4789, text: vxlan(0x61)}, {port: 4790, text: vxlan(0x61)}, {port: 8472, text: vxlan(0x62)}, {port: 0x1e61, text: "itself"},
+			{v6: true, port: 4789, text: vxlan(0x61)},
+		})()
+		onWorker(func() {
+			for proto, packet := range map[int][]byte{unix.IPPROTO_IPIP: inner(0x61), unix.IPPROTO_GRE: append([]byte{0x20, 0, 8, 0, 0, 0, 0, 7}, inner(0x61)...)} {
+				fd, err := unix.Socket(unix.AF_INET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, proto)
+				if err != nil {
+					t.Error(err)
+					continue
+				}
+				if err := unix.Sendto(fd, packet, 0, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+					t.Error(err)
+				}
+				unix.Close(fd)
+			}
+		})
+	}
+	send() // neighbours are found
+	for args, want := range map[string]map[string]int{
+		// Two by UDP, one of them over IPv6, one by each of IP in IP and GRE.
+		"":                         {"ip_output": 3, "ip_rcv": 3, "ipv6_rcv": 1},
+		"--tunnel-port vxlan:4790": {"ip_output": 4, "ip_rcv": 4, "ipv6_rcv": 1},
+	} {
+		o := traceDuring(t, send, append([]string{
+			"-k", "ip_output,ip_rcv,ipv6_rcv", "--filter-comm", workerName, "--filter-pkt", "udp dst port 7777", "--filter-tunnel", "--output-pkt",
+		}, strings.Fields(args)...)...)
+		got := map[string]int{}
+		for _, e := range o.Events {
+			got[e.Func]++
+		}
+		if !maps.Equal(got, want) || o.End.Unread > 0 {
+			t.Errorf("%s: %v, want %v; %+v", args, got, want, o.End)
+		}
+	}
+	refuses(t, "parse --filter-tunnel: there is no --filter-pkt", "-k", "ip_rcv", "--filter-tunnel", "--", "true")
+}
+
 // TestGuestFilterDevice: calls by a packet's device, mark and network namespace.
 func TestGuestFilterDevice(t *testing.T) {
 	inGuest(t)

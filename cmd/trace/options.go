@@ -60,6 +60,8 @@ type options struct {
 	pcap        string
 	snaplen     int
 	filterPkt   string
+	tunnel      bool
+	tunnelPorts []string
 	filterDev   string
 	filterMark  string
 	filterNetNS string
@@ -148,6 +150,8 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 	f.StringArrayVar(&o.filterRets, "filter-ret", nil, "only calls for which this C `EXPRESSION` over retval holds; repeatable: all must")
 	f.StringArrayVar(&o.filterNodes, "filter-node", nil, "with -g: below the roots only calls for which this C `EXPRESSION` over the parameters holds; repeatable: all must")
 	f.StringVar(&o.filterPkt, "filter-pkt", "", "only calls whose packet matches this pcap `FILTER` at the entry; with -g of the roots")
+	f.BoolVar(&o.tunnel, "filter-tunnel", false, "--filter-pkt is for what is inside of VXLAN, Geneve, GRE and IP in IP")
+	f.StringSliceVar(&o.tunnelPorts, "tunnel-port", nil, "with --filter-tunnel: a further UDP `PORT`: vxlan:PORT or geneve:PORT; repeatable")
 	f.StringVar(&o.filterDev, "filter-ifname", "", "only calls whose packet is on the network device of this `NAME`")
 	f.StringVar(&o.filterMark, "filter-mark", "", "only calls whose packet has this mark: `VALUE[/MASK]`")
 	f.StringVar(&o.filterNetNS, "filter-netns", "", "only calls whose packet is in this network namespace: a `NAME` of ip-netns(8), a path such as /proc/PID/ns/net, or an inode")

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
@@ -46,7 +47,43 @@ func (o *options) packets(ctx context.Context) (p plan.Packets, err error) {
 	if p.Filter, err = compileFilter(ctx, o.filterPkt); err != nil {
 		return p, fmt.Errorf("parse --filter-pkt: %w", err)
 	}
+	tunnel, err := o.parseTunnel()
+	if err != nil {
+		return p, err
+	}
+	if tunnel != nil {
+		p.Filter.Tunnel = tunnel
+	}
 	return p, nil
+}
+
+// parseTunnel returns what --filter-tunnel asks for; nil: it was not given.
+func (o *options) parseTunnel() (*packet.Tunnel, error) {
+	switch {
+	case !o.tunnel && len(o.tunnelPorts) > 0:
+		return nil, errors.New("parse --tunnel-port: it belongs to --filter-tunnel")
+	case !o.tunnel:
+		return nil, nil
+	case o.filterPkt == "":
+		return nil, errors.New("parse --filter-tunnel: there is no --filter-pkt that it is about")
+	}
+	t := &packet.Tunnel{VXLAN: []uint16{4789, 8472}, Geneve: []uint16{6081}} // IANA's, and Linux' own of before
+	for _, text := range o.tunnelPorts {
+		name, number, _ := strings.Cut(text, ":")
+		port, err := strconv.ParseUint(number, 10, 16)
+		if err != nil || port == 0 {
+			return nil, fmt.Errorf("parse --tunnel-port: %q is not like vxlan:4789", text)
+		}
+		switch name {
+		case "vxlan":
+			t.VXLAN = append(t.VXLAN, uint16(port))
+		case "geneve":
+			t.Geneve = append(t.Geneve, uint16(port))
+		default:
+			return nil, fmt.Errorf("parse --tunnel-port: %q: there are vxlan and geneve", text)
+		}
+	}
+	return t, nil
 }
 
 // parseMark reads VALUE[/MASK]; nil: none was given.
@@ -109,11 +146,15 @@ func compileFilter(ctx context.Context, text string) (*packet.Filter, error) {
 	if text == "" {
 		return nil, nil
 	}
-	const snaplen = 262144 // anything but 0: matches
+	const (
+		snaplen = 262144 // anything but 0: matches
+		// A machine that is emulated beside others takes seconds for any filter.
+		most = 20 * time.Second
+	)
 	f := &packet.Filter{Text: text}
 	var ethernetErr, rawErr error
 	compile := func(link int) ([]bpf.RawInstruction, error) {
-		return pcapfilter.Compile(ctx, text, pcapfilter.Options{LinkType: link, Snaplen: snaplen, Names: hostNames(ctx)})
+		return pcapfilter.Compile(ctx, text, pcapfilter.Options{LinkType: link, Snaplen: snaplen, Names: hostNames(ctx), MaxTime: most})
 	}
 	var wg sync.WaitGroup
 	wg.Go(func() { f.Ethernet, ethernetErr = compile(pcapfilter.Ethernet) })

@@ -48,7 +48,11 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		return usageError{err}
 	}
 	if f := filters.Packets.Filter; f != nil && f.NoRaw != "" {
-		fmt.Fprintf(stderr, "trace: --filter-pkt matches no packet that has no Ethernet header yet: %s\n", f.NoRaw)
+		where := "no packet that has no Ethernet header yet"
+		if f.Tunnel != nil {
+			where = "nothing in tunnels that have no Ethernet header inside"
+		}
+		fmt.Fprintf(stderr, "trace: --filter-pkt matches %s: %s\n", where, f.NoRaw)
 	}
 	if err := p.Filter(filters); err != nil {
 		return usageError{err}

@@ -7,6 +7,7 @@
 package pcapfilter
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/binary"
@@ -37,7 +38,9 @@ type Options struct {
 	Snaplen int
 	// Plain leaves the code as it is made, without libpcap's optimizer.
 	Plain bool
-	Names Names
+	// MaxTime is how long libpcap may take; 0: 5 s.
+	MaxTime time.Duration
+	Names   Names
 }
 
 // Names looks up what expressions call by name. Nil functions know no names.
@@ -87,7 +90,8 @@ func Compile(ctx context.Context, expression string, o Options) ([]bpf.RawInstru
 	if strings.IndexByte(expression, 0) >= 0 {
 		return nil, &Error{Expression: expression, Msg: "a zero in the text"}
 	}
-	ctx, cancel := context.WithTimeout(ctx, maxTime)
+	limit := cmp.Or(o.MaxTime, maxTime)
+	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	// To interpret is slower than to compile, but starts at once. It has a short stack.
 	insns, err := run(ctx, wazero.NewRuntimeConfigInterpreter(), expression, o)
@@ -100,7 +104,7 @@ func Compile(ctx context.Context, expression string, o Options) ([]bpf.RawInstru
 	case errors.Is(ctx.Err(), context.Canceled):
 		return nil, fmt.Errorf("compile filter: %w", ctx.Err())
 	case ctx.Err() != nil:
-		return nil, &Error{Expression: expression, Msg: fmt.Sprintf("libpcap takes more than %v", maxTime), Limit: true}
+		return nil, &Error{Expression: expression, Msg: fmt.Sprintf("libpcap takes more than %v", limit), Limit: true}
 	case errors.Is(err, errTooDeep):
 		return nil, &Error{Expression: expression, Msg: "it is too large for libpcap", Limit: true}
 	}

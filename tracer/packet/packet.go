@@ -25,6 +25,8 @@ type Filter struct {
 	Raw []bpf.RawInstruction
 	// NoRaw tells why there is no Raw, in libpcap's words.
 	NoRaw string
+	// Tunnel says that it is for what is inside of packets; nil: for packets.
+	Tunnel *Tunnel
 }
 
 // ErrNoPacket tells that a type is no pointer to a packet.
@@ -32,12 +34,12 @@ var ErrNoPacket = errors.New("no packet")
 
 // Of returns the filter for one form of packets.
 func (f *Filter) Of(form *Form) (*Matcher, error) {
-	m := &Matcher{text: f.Text, Form: form}
+	m := &Matcher{text: f.Text, Form: form, Tunnel: f.Tunnel}
 	var err error
 	if m.Programs[Ethernet], err = newProgram(f.Ethernet); err != nil {
 		return nil, fmt.Errorf("read filter: %w", err)
 	}
-	if form.hasRaw() && f.Raw != nil {
+	if (form.hasRaw() || f.Tunnel != nil) && f.Raw != nil {
 		if m.Programs[Raw], err = newProgram(f.Raw); err != nil {
 			return nil, fmt.Errorf("read filter: %w", err)
 		}
@@ -49,6 +51,7 @@ func (f *Filter) Of(form *Form) (*Matcher, error) {
 type Matcher struct {
 	text     string
 	Form     *Form
+	Tunnel   *Tunnel     // nil: the filter is not for what is inside
 	Programs [2]*Program // by Link; nil: nothing matches
 }
 
@@ -61,7 +64,13 @@ const (
 )
 
 // String spells the filter: two that are spelled alike do the same.
-func (m *Matcher) String() string { return fmt.Sprintf("%+v %q", *m.Form, m.text) }
+func (m *Matcher) String() string {
+	s := fmt.Sprintf("%+v %q", *m.Form, m.text)
+	if m.Tunnel != nil {
+		s += " " + m.Tunnel.String()
+	}
+	return s
+}
 
 // Form is how a type has its packet.
 type Form struct {
@@ -140,6 +149,13 @@ func (m *Matcher) Match(addr uint64, read func(addr uint64, buf []byte) error) (
 	v, err := m.Form.view(addr, read)
 	if err != nil {
 		return false, err
+	}
+	if m.Tunnel != nil {
+		inside, ok, err := m.Tunnel.within(v, read)
+		if err != nil || !ok {
+			return false, err
+		}
+		v = inside
 	}
 	p := m.Programs[v.link]
 	if p == nil {

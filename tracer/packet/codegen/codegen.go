@@ -51,7 +51,14 @@ type Options struct {
 func AppendCode(m *packet.Matcher, to *bpfasm.Code, o Options) (bottom int16, err error) {
 	c, restore := newCoder(to, o)
 	starts := [2]bpfasm.Label{c.Label(), c.Label()}
-	c.find(m.Form, o.Direct, starts)
+	outer := starts
+	if m.Tunnel != nil {
+		outer = [2]bpfasm.Label{c.Label(), c.Label()}
+	}
+	c.find(m.Form, o.Direct, outer)
+	if m.Tunnel != nil {
+		c.tunnel(m.Tunnel, outer, starts)
+	}
 
 	bottom = c.top
 	for l, p := range m.Programs {
@@ -454,19 +461,19 @@ func (r *runner) fixed(to asm.Register, l load) {
 }
 
 // far loads what is R3 bytes from the beginning.
-func (r *runner) far(to asm.Register, size int) {
-	r.Add(asm.Mov.Reg(asm.R1, asm.R3), asm.Add.Imm(asm.R1, int32(size)))
-	r.JumpIfReg(asm.JSGT, asm.R1, regLinear, r.short)
-	r.Add(asm.Add.Reg(asm.R3, regBase))
-	r.read(r.slot, size)
-	r.Add(asm.LoadMem(to, asm.RFP, r.slot, bpfasm.SizeOf(size)))
-	r.swap(to, size)
+func (c *coder) far(to asm.Register, size int) {
+	c.Add(asm.Mov.Reg(asm.R1, asm.R3), asm.Add.Imm(asm.R1, int32(size)))
+	c.JumpIfReg(asm.JSGT, asm.R1, regLinear, c.short)
+	c.Add(asm.Add.Reg(asm.R3, regBase))
+	c.read(c.slot, size)
+	c.Add(asm.LoadMem(to, asm.RFP, c.slot, bpfasm.SizeOf(size)))
+	c.swap(to, size)
 }
 
 // swap turns bytes in the network's order into a number.
-func (r *runner) swap(reg asm.Register, size int) {
+func (c *coder) swap(reg asm.Register, size int) {
 	if size > 1 {
-		r.Add(asm.HostTo(asm.BE, reg, bpfasm.SizeOf(size)))
+		c.Add(asm.HostTo(asm.BE, reg, bpfasm.SizeOf(size)))
 	}
 }
 
