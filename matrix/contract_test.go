@@ -93,6 +93,7 @@ type end struct {
 	NoExit          uint64 `json:"no_exit"`
 	Running         uint64 `json:"running"`
 	Unread          uint64 `json:"packets_unread"`
+	Unknown         uint64 `json:"packets_unknown"`
 	Targets         []loss `json:"targets"`
 	Skipped         []skip `json:"skipped"`
 }
@@ -196,7 +197,7 @@ var (
 	startKeys = keys{required: []string{"event", "kernel", "arch", "version", "argv", "targets", "realtime_offset_ns"}}
 	endKeys   = keys{
 		required: []string{"event", "events", "lost", "recursion_misses", "skipped"},
-		optional: []string{"self", "no_entry", "no_exit", "running", "exit_lost", "roots_left_out", "too_deep", "packets_unread", "packets_lost", "late", "targets"},
+		optional: []string{"self", "no_entry", "no_exit", "running", "exit_lost", "roots_left_out", "too_deep", "packets_unread", "packets_lost", "packets_unknown", "late", "targets"},
 	}
 	eventKeys = keys{
 		required: []string{"event", "id", "func", "module", "time_ns", "cpu", "pid", "tid"},

@@ -500,7 +500,7 @@ func TestGuestFilterErrors(t *testing.T) {
 		"-m entry --filter-ret retval<0":     "parse --filter-ret: entries alone have no exits",
 		"-m entry --duration-threshold 1s":   "parse --duration-threshold: entries alone have no exits",
 		"-g --filter-ret retval<0":           "it doesn't go with -g",
-		"-g --duration-threshold 1ms":        "it doesn't go with -g",
+		"-g --filter-node count+":            "filter nodes: at offset 6: the end where a value is expected",
 		"--duration-threshold -1ms":          "-1ms is negative",
 		"-k consume_skb --filter-ret retval": "filter calls of consume_skb: at offset 0: there is no result",
 	}) {

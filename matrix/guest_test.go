@@ -25,26 +25,23 @@ import (
 // What TestKernels tells a guest.
 const (
 	modulesEnv = "TRACE_MODULES" // the modules that it was given
-	shareEnv   = "TRACE_SHARE"   // a number: which of many cases are its own; "": all
+	shareEnv   = "TRACE_SHARE"   // "1/3": which of many cases are its own; "": all
 )
 
-// shares is how many kernels there are for each that has a case.
-const shares = 3
-
 // inShare tells whether a case is this guest's. Where cases are many and alike, each is
-// on every third kernel, so that the matrix ends in time; in the long form, and where
-// tests are picked, each is on all of them.
+// on the oldest kernel, and on every third of the others, so that the matrix ends in time;
+// in the long form, and where tests are picked, each is on all of them.
 func inShare(t *testing.T, number int) bool {
 	t.Helper()
 	share := os.Getenv(shareEnv)
 	if share == "" {
 		return true
 	}
-	n, err := strconv.Atoi(share)
-	if err != nil {
-		t.Fatal(err)
+	var n, of int
+	if _, err := fmt.Sscanf(share, "%d/%d", &n, &of); err != nil || of < 1 {
+		t.Fatalf("share %q: %v", share, err)
 	}
-	return number%shares == n%shares
+	return number%of == n%of
 }
 
 // inGuest skips a test anywhere but in a guest.

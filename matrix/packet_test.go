@@ -201,6 +201,39 @@ func TestGuestFilterTunnel(t *testing.T) {
 	refuses(t, "parse --filter-tunnel: there is no --filter-pkt", "-k", "ip_rcv", "--filter-tunnel", "--", "true")
 }
 
+// TestGuestDropReason: why a packet is dropped, by name.
+func TestGuestDropReason(t *testing.T) {
+	inGuest(t)
+	function := ""
+	for _, name := range []string{"sk_skb_reason_drop", "kfree_skb_reason"} {
+		if len(functions("^"+name+"$")) == 1 {
+			function = name
+			break
+		}
+	}
+	if function == "" {
+		t.Skip("this kernel has no reasons: they come with 5.17")
+	}
+	nobody := func() { // listens there
+		onWorker(func() {
+			fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer unix.Close(fd)
+			if err := unix.Sendto(fd, []byte("x"), 0, &unix.SockaddrInet4{Port: 5009, Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	o := traceDuring(t, nobody, "-k", function, "--filter-comm", workerName, "--filter-pkt", "udp dst port 5009", "--output-arg", "reason")
+	const want = "SKB_DROP_REASON_NO_SOCKET"
+	if len(o.Events) != 1 || !strings.Contains(string(o.Events[0].keys["values"]), `"name":"`+want+`"`) || !strings.Contains(string(o.Events[0].keys["args"]), `"name":"`+want+`"`) {
+		t.Errorf("%d calls, want one with %s: %+v; %+v", len(o.Events), want, o.Events, o.End)
+	}
+}
+
 // TestGuestFilterDevice: calls by a packet's device, mark and network namespace.
 func TestGuestFilterDevice(t *testing.T) {
 	inGuest(t)

@@ -71,7 +71,19 @@ func (s *Session) ExtendPrograms(selection plan.Selection) (skipped []plan.Skip,
 		}
 		prog.Close()
 	}
-	return skipped, s.extend(targets, nil, s.assignEach)
+	kept := targets
+	if below := s.opts.Graph.Below; below != nil {
+		var filtered []plan.Skip
+		kept, filtered = below(targets)
+		skipped = append(skipped, filtered...)
+	}
+	for _, t := range targets {
+		if !slices.Contains(kept, t) {
+			s.traced[t].Close()
+			delete(s.traced, t)
+		}
+	}
+	return skipped, s.extend(kept, nil, s.assignEach)
 }
 
 // programTarget makes a target of a BPF program. It returns its name in any case.

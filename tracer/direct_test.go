@@ -31,6 +31,7 @@ func TestGuestDirect(t *testing.T) {
 		{"icmp_rcv", plan.Filters{Args: []string{"skb->dev->ifindex == 1"}}},
 		{"icmp_rcv", plan.Filters{Packets: plan.Packets{Filter: &packet.Filter{Ethernet: first, Raw: first}}}},
 		{"vfs_fsync", plan.Filters{Args: []string{"file->f_inode->i_sb->s_flags && file->f_path.dentry->d_inode->i_size > 5"}}},
+		{"icmp_rcv", plan.Filters{Outputs: []string{"skb->dev->ifindex", "skb->dev->name"}, Packet: true}},
 		{"ip_rcv", plan.Filters{Packets: plan.Packets{Device: "lo", NetNS: 1, Mark: &plan.Mark{Value: 1, Mask: 1}}}},
 	} {
 		asked, err := spec.ParseFiltered([]string{test.function})
@@ -45,7 +46,7 @@ func TestGuestDirect(t *testing.T) {
 		if err := p.Filter(test.filters); err != nil {
 			t.Fatal(err)
 		}
-		s, err := Load(k, p, Options{Exits: true, Calls: true, BufferSize: 1 << 20})
+		s, err := Load(k, p, Options{Exits: true, Calls: true, Snaplen: 256, BufferSize: 1 << 20})
 		if err != nil {
 			t.Fatal(err)
 		}

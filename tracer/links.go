@@ -147,7 +147,7 @@ func (s *Session) loadTracing(t *plan.Target, name string, at ebpf.AttachType, c
 		}
 	}
 	prog, err = s.loadProgram(p, constants, s.expressions(t.Expressions, loading))
-	if err == nil || t.Condition == nil && len(t.Outputs) == 0 && !isContextAccess(err) {
+	if err == nil || !t.AnyAtEntry() && !isContextAccess(err) {
 		return prog, err
 	}
 	if !isContextAccess(err) {

@@ -597,7 +597,8 @@ type Loss struct {
 	Running                uint64 // calls that have not returned, as far as the programs know
 	NoTree                 uint64 // roots of a graph, as too many tasks had one
 	TooDeep                uint64 // nodes of a graph, as too many were under way in their tree
-	LostPackets            uint64 // of calls that are shown: no room in the ring buffer
+	LostPackets            uint64 // no room in the ring buffer, for all of one or for a fragment
+	NoPacket               uint64 // calls of which it could not be told where their packets are
 	Unread                 uint64 // calls of which it could not be read whether their packets match
 }
 
@@ -627,6 +628,7 @@ func (s *Session) Losses() (losses []Loss, sharedMisses uint64, err error) {
 			losses[i].TooDeep += c.TooDeep
 			losses[i].Unread += c.Unread
 			losses[i].LostPackets += c.LostPackets
+			losses[i].NoPacket += c.NoPacket
 		}
 	}
 	if err := s.countRunning(losses); err != nil {

@@ -188,11 +188,11 @@ INLINE void close_node(struct tree *tree, struct node *n, u64 depth, u64 retval,
 	struct result *result;
 	struct record *r;
 
+	/* What it was made in takes longer, and is shown, too: with the time of this one. */
+	if (CONFIG(CONFIG_LEAST_TIME) && now - n->time < CONFIG_AGAIN(CONFIG_LEAST_TIME))
+		return;
 	n[-1].below += now - n->time;
-	if (CONFIG(CONFIG_LEAST_TIME)) {
-		/* What it was made in takes longer, and is shown, too. */
-		if (now - n->time < CONFIG_AGAIN(CONFIG_LEAST_TIME))
-			return;
+	if (CONFIG_AGAIN(CONFIG_LEAST_TIME)) {
 		/* Those whose exits were not seen are few, and loops in loops take the verifier long. */
 		if (CONFIG(CONFIG_EARLY) && !flags)
 			open_above(tree, depth);

@@ -468,8 +468,9 @@ INLINE u64 unknown(u64 number)
 }
 
 /*
- * Sends bytes of a packet, size of them from an address on, and returns whether all of
- * them were sent; more: not the first ones. A record's size has to be a constant; so there are a few of them.
+ * Sends size bytes of a packet, from an address on; more tells that they are not the
+ * first ones. Returns whether all of them were sent. A record's size has to be a constant,
+ * so there are a few of them.
  */
 INLINE bool send_bytes(const struct site *site, u64 frame, const struct packet *p, u64 from, u64 size, u64 depth, bool more)
 {
@@ -490,11 +491,14 @@ INLINE bool send_bytes(const struct site *site, u64 frame, const struct packet *
 		if (size > (room))                                             \
 			size = (room);                                         \
 		asm volatile("" : "+r"(size));                                 \
-		if (bpf_probe_read_kernel(to + 1, size, (void *)from))         \
-			size = 0;                                              \
 		*to = *p;                                                      \
-		to->size = size;                                               \
 		to->more = more;                                               \
+		if (bpf_probe_read_kernel(to + 1, size, (void *)from)) {       \
+			COUNT(site, no_packet);                                \
+			size = 0;                                              \
+			to->more = 1;                                          \
+		}                                                              \
+		to->size = size;                                               \
 		r->frame = frame;                                              \
 		r->target = site->target;                                      \
 		r->kind = KIND_PACKET;                                         \
@@ -502,13 +506,14 @@ INLINE bool send_bytes(const struct site *site, u64 frame, const struct packet *
 		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);                       \
 		return size == wanted;                                         \
 	}
-	if (!more) { /* fragments are seldom small, and the verifier follows each */
+	if (more) { /* pages, and what network cards fill; the verifier follows each */
+		SEND(4096)
+	} else {
 		SEND(128)
 		SEND(512)
+		SEND(2048)
 	}
-	SEND(2048)
-	if (!more)
-		SEND(16384)
+	SEND(16384)
 	SEND(MAX_PACKET)
 #undef SEND
 	return false;
@@ -553,9 +558,11 @@ INLINE bool send_packet(const struct site *site, u64 frame, u64 depth)
 	struct packet p = {};
 	u64 size, wanted;
 
-	if (LOCATE(site->ctx, &p) != ANSWER_YES)
+	if (LOCATE(site->ctx, &p) != ANSWER_YES || p.linear < 0) {
+		COUNT(site, no_packet);
 		return false;
-	size = p.linear < 0 ? 0 : p.linear;
+	}
+	size = p.linear;
 	wanted = p.length < 0 ? 0 : p.length;
 	if (wanted > CONFIG(CONFIG_SNAPLEN))
 		wanted = CONFIG(CONFIG_SNAPLEN);

@@ -178,7 +178,7 @@ struct packet {
 	u64 shared; /* address of the struct skb_shared_info; 0: there is none */
 	u32 size;   /* of the bytes behind this */
 	u8 raw;     /* 1: it begins with a network header, 0: with one of Ethernet */
-	u8 more;    /* 1: not the packet, but bytes of it that come next */
+	u8 more;    /* 1: not the packet, but bytes of it that come next, or that could not be read */
 	u8 pad[2];
 };
 
@@ -192,7 +192,8 @@ struct counters {
 	u64 no_tree;      /* roots left out, as too many tasks had one */
 	u64 too_deep;     /* nodes left out, as too many were under way in their tree */
 	u64 unread;       /* calls left out, as it could not be read whether their packets match */
-	u64 lost_packets; /* of calls that are shown: no room in the ring buffer */
+	u64 lost_packets; /* no room in the ring buffer, for all of one or for a fragment */
+	u64 no_packet;    /* it can't be told where a packet is, or it can't be read */
 };
 
 /* What is answered to a condition. */

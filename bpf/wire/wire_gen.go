@@ -124,9 +124,10 @@ type Counters struct {
 	TooDeep     uint64
 	Unread      uint64
 	LostPackets uint64
+	NoPacket    uint64
 }
 
-const CountersSize = 72
+const CountersSize = 80
 
 type Control struct {
 	_             structs.HostLayout

@@ -278,6 +278,9 @@ func (c *checker) pointed(n Node, x *Tree, what string) (place, error) {
 	return place{typ: elem, addr: addr, disp: disp, named: what}, nil
 }
 
+// maxDisp is BPF_MAX_VAR_OFF (include/linux/bpf_verifier.h).
+const maxDisp = 1<<29 - 1
+
 // displaced splits a constant off an address.
 func displaced(x *Tree) (addr *Tree, disp int64) {
 	isSum := func(x *Tree) bool { return x.Op == Add && x.Type.Size == 8 && x.Y.Op == Const }
@@ -289,8 +292,7 @@ func displaced(x *Tree) (addr *Tree, disp int64) {
 		disp += int64(x.Y.Value)
 		x = x.X
 	}
-	const most = 1<<29 - 1 // BPF_MAX_VAR_OFF (include/linux/bpf_verifier.h)
-	if disp > most || disp < -most {
+	if disp > maxDisp || disp < -maxDisp {
 		return fold(&Tree{Op: Add, Type: ulongType, X: convert(x, ulongType), Y: constant(uint64(disp), ulongType)}), 0
 	}
 	return x, disp

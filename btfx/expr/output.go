@@ -40,8 +40,8 @@ const (
 	Quoted                  // a string
 	Hex                     // bytes, two digits each
 	MAC                     // addresses, of which there may be several one after the other
-	IPv4                    //
-	IPv6                    //
+	IPv4                    // likewise
+	IPv6                    // likewise
 	Ports                   // numbers of 16 bits in the network's order
 	Packet                  // a line as tcpdump has it
 	Histogram               // counted by powers of two
@@ -74,6 +74,9 @@ func NewOutput(text string, scope Scope) (*Output, error) {
 	o.Text = strings.TrimSpace(text)
 	if o.Size > MaxOutput {
 		return nil, c.errorf(n.Pos(), "%d bytes, and %d are shown at most", o.Size, MaxOutput)
+	}
+	if o.Disp > maxDisp || o.Disp < -maxDisp {
+		return nil, c.errorf(n.Pos(), "%d bytes from the pointer are too far away", o.Disp)
 	}
 	return o, nil
 }

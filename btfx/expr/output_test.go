@@ -166,6 +166,7 @@ func TestOutputErrors(t *testing.T) {
 		{"hex(p, 0)", 7, "0 is not within 1 and 16384"},
 		{"str(text, 16385)", 10, "16385 is not within 1 and 16384"},
 		{"slice(p, 1000)", 0, "320000 bytes, and 16384 are shown at most"},
+		{"slice(p, 16777216, 1)", 0, "5368709120 bytes from the pointer are too far away"},
 		{"pkt(p, 64, arp)", 11, "a packet begins with eth or ip, not arp"},
 		{"hist(p)", 5, "a struct packet * is no number"},
 		{"tdigest(n, u)", 0, "write tdigest(NUMBER)"},

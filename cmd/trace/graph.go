@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"sync/atomic"
 	"time"
 
 	"fgtrace/internal/kallsyms"
@@ -31,29 +30,23 @@ type graph struct {
 }
 
 // graphOptions returns what -g asks for; nil without.
-func (o *options) graphOptions() *tracer.GraphOptions {
+func (o *options) graphOptions(filters plan.Filters) *tracer.GraphOptions {
 	if !o.graph {
 		return nil
 	}
-	return &tracer.GraphOptions{Depth: o.graphDepth, Early: o.format == "text" && !o.graphSummary, NoIRQs: o.noIRQs}
+	return &tracer.GraphOptions{Depth: o.graphDepth, Early: o.format == "text" && !o.graphSummary, NoIRQs: o.noIRQs, Below: filters.Below}
 }
 
-// below filters the functions below the roots, and shows values of those that have them.
-type below struct {
-	filters plan.Filters
-	without atomic.Int64 // functions to which they do not
-}
-
-func (b *below) add(targets []*plan.Target) ([]*plan.Target, []plan.Skip) {
-	kept, without, skipped := b.filters.Below(targets)
-	b.without.Add(int64(without))
-	return kept, skipped
-}
-
-// report tells of how many functions nothing is shown.
-func (b *below) report(w io.Writer) {
-	if n := b.without.Load(); n > 0 {
-		fmt.Fprintf(w, "trace: of %d functions below the roots no values or packets are shown: they do not have them\n", n)
+// reportLacking tells of how many functions of a graph not all is shown.
+func reportLacking(w io.Writer, targets []*plan.Target) {
+	n := 0
+	for _, t := range targets {
+		if t.Lacks > 0 {
+			n++
+		}
+	}
+	if n > 0 {
+		fmt.Fprintf(w, "trace: %d of %d functions do not have all the values and packets that are shown\n", n, len(targets))
 	}
 }
 
@@ -231,7 +224,7 @@ func (g *graph) skipped(p *plan.Plan) []plan.Skip {
 
 // planGraph prints what the code of the roots calls, or what would be traced, and
 // attaches nothing.
-func planGraph(o *options, kernel *plan.Kernel, p *plan.Plan, symbols func() (*tracer.Symbols, error), stdout, stderr io.Writer) (err error) {
+func planGraph(o *options, kernel *plan.Kernel, p *plan.Plan, filters plan.Filters, symbols func() (*tracer.Symbols, error), stdout, stderr io.Writer) (err error) {
 	syms, err := symbols()
 	if err != nil {
 		return err
@@ -240,7 +233,7 @@ func planGraph(o *options, kernel *plan.Kernel, p *plan.Plan, symbols func() (*t
 		return err
 	}
 	// The kernel's code is read by a program.
-	session, err := tracer.Load(kernel, p, tracer.Options{Exits: true, Calls: true, BufferSize: o.bufferLen, Graph: o.graphOptions()})
+	session, err := tracer.Load(kernel, p, tracer.Options{Exits: true, Calls: true, BufferSize: o.bufferLen, Graph: o.graphOptions(filters)})
 	if err != nil {
 		return err
 	}

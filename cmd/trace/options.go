@@ -59,6 +59,9 @@ type options struct {
 	outputPkt   bool
 	pcap        string
 	snaplen     int
+
+	snaplenGiven, depthOfOutputs bool
+
 	filterPkt   string
 	tunnel      bool
 	tunnelPorts []string
@@ -107,6 +110,7 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 				return usageError{fmt.Errorf("parse arguments: unexpected %q; a command to run goes behind --", args[0])}
 			}
 			o.depthGiven = cmd.Flags().Changed("fgraph-max-depth")
+			o.snaplenGiven, o.depthOfOutputs = cmd.Flags().Changed("snaplen"), cmd.Flags().Changed("depth")
 			for _, name := range []string{"filter-cgroup", "filter-pkt", "filter-ifname", "filter-mark", "filter-netns"} {
 				if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
 					o.empty = append(o.empty, name)
@@ -145,7 +149,7 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 	f.DurationVar(&o.duration, "duration", 0, "stop after this time, such as 10s")
 	f.IntSliceVar(&o.pids, "filter-pid", nil, "only calls of these processes")
 	f.StringVar(&o.comm, "filter-comm", "", "only calls of tasks of this `NAME`")
-	f.StringVar(&o.cgroup, "filter-cgroup", "", "only calls of tasks in the cgroup of this `PATH`, or below it, such as a container's: of /sys/fs/cgroup")
+	f.StringVar(&o.cgroup, "filter-cgroup", "", "only calls of tasks in the cgroup of this `PATH`, or below it, such as a container's; a relative one is below /sys/fs/cgroup")
 	f.StringArrayVar(&o.filterArgs, "filter-arg", nil, "only calls for which this C `EXPRESSION` over the parameters holds at the entry; repeatable: all must; with -g of the roots")
 	f.StringArrayVar(&o.filterRets, "filter-ret", nil, "only calls for which this C `EXPRESSION` over retval holds; repeatable: all must")
 	f.StringArrayVar(&o.filterNodes, "filter-node", nil, "with -g: below the roots only calls for which this C `EXPRESSION` over the parameters holds; repeatable: all must")
@@ -209,6 +213,14 @@ func (o *options) parse() error {
 		return usageError{errors.New("parse --filter-cmd: there is no command; give one behind --")}
 	case o.snaplen < 1 || o.snaplen > wire.MaxPacket:
 		return usageError{fmt.Errorf("parse --snaplen: %d is not within 1 and %d", o.snaplen, wire.MaxPacket)}
+	case o.pcap == "-" && o.output == "" && (o.format != "text" || o.graphSummary || slices.ContainsFunc(o.outputs, isCounted)):
+		return usageError{errors.New("parse --output-pcap: stdout has the packets; give the rest a file by -o")}
+	case o.pcap != "" && o.pcap != "-" && o.pcap == o.output:
+		return usageError{fmt.Errorf("parse --output-pcap: %s can't have both the packets and the events", o.pcap)}
+	case o.pcap == "" && o.snaplenGiven:
+		return usageError{errors.New("parse --snaplen: it belongs to --output-pcap")}
+	case len(o.outputs) == 0 && o.depthOfOutputs:
+		return usageError{errors.New("parse --depth: it belongs to --output-arg")}
 	case o.pcap == "-" && o.output == "-":
 		return usageError{errors.New("parse --output-pcap: stdout can't have both the packets and the events")}
 	case o.depth < 0:
@@ -301,6 +313,12 @@ func (o *options) asksExits() string {
 		return "duration-threshold"
 	}
 	return ""
+}
+
+// isCounted tells outputs that are shown at the end alone.
+func isCounted(output string) bool {
+	text := strings.TrimSpace(output)
+	return strings.HasPrefix(text, "hist") || strings.HasPrefix(text, "tdigest")
 }
 
 // lineSnaplen is how many bytes of a packet a line is made of: headers, with those of

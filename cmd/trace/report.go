@@ -64,7 +64,8 @@ func reportEnd(w io.Writer, e *render.End, graph bool) {
 		{e.ExitLost, "whose return was not seen in time"},
 		{e.NoTree, "roots left out: too many tasks had one"},
 		{e.TooDeep, "nested too deep, left out"},
-		{e.LostPackets, "packets of calls that are shown lost"},
+		{e.LostPackets, "packets lost, or cut off at a fragment"},
+		{e.NoPacket, "without a packet: it could not be told where it is, or be read"},
 		{e.Unread, "left out: it could not be read whether their packets match"},
 		{e.LostOpens, "shown at their end only: the buffer was full at their first call"},
 	} {

@@ -74,7 +74,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 			t.Root = o.isRoot(t.Func)
 		}
 		if o.dryRun || o.graphProto {
-			return planGraph(o, kernel, p, symbols, stdout, stderr)
+			return planGraph(o, kernel, p, filters, symbols, stdout, stderr)
 		}
 	}
 	names, unwatched := tracer.NewNames(o.stack)
@@ -82,10 +82,6 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		fmt.Fprintf(stderr, "trace: BPF code that comes and goes within a moment may stay without a name in stacks: %v\n", unwatched)
 	}
 	defer names.Close()
-	graphOptions, below := o.graphOptions(), &below{filters: filters}
-	if graphOptions != nil {
-		graphOptions.Below = below.add
-	}
 	session, err := tracer.Load(kernel, p, tracer.Options{
 		Exits:      o.parsedMode != spec.Entry,
 		Calls:      o.parsedMode == spec.Call,
@@ -101,7 +97,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		Snaplen:    o.packetLen(),
 		Fragments:  o.pcap != "",
 		BufferSize: o.bufferLen,
-		Graph:      graphOptions,
+		Graph:      o.graphOptions(filters),
 		Progress:   progress.step,
 	})
 	if err != nil {
@@ -195,7 +191,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	}
 	runErr := t.run(ctx)
 	endErr := t.finish(p)
-	below.report(stderr)
+	reportLacking(stderr, session.Targets())
 	if names.Err() != nil {
 		endErr = errors.Join(endErr, names.Err())
 	}
@@ -415,6 +411,7 @@ func (t *tracing) end(losses []tracer.Loss, sharedMisses uint64) *render.End {
 		end.TooDeep += l.TooDeep
 		end.Unread += l.Unread
 		end.LostPackets += l.LostPackets
+		end.NoPacket += l.NoPacket
 		loss := render.Loss{
 			Target: t.session.Targets()[i], LostEntries: l.LostEntries, LostExits: l.LostExits,
 			LostPackets: l.LostPackets, RecursionMisses: l.RecursionMisses, Undecoded: undecoded[i],

@@ -224,6 +224,7 @@ func (f *Flow) Finish(e *render.End) {
 	e.NoEntry += counts.NoEntry
 	e.NoExit += counts.NoExit
 	e.Running += uint64(f.assembler.Open()) + f.running
+	e.LostPackets += f.packets.dropped
 	if f.nodes != nil {
 		nodes := f.nodes.Counts()
 		e.Roots, e.ExitLost = nodes.Roots, nodes.ExitLost

@@ -13,7 +13,8 @@ type packets struct {
 	pending map[uint64]*calls.Packet // of calls, by frame
 	nodes   map[uint64][]nodePacket  // of a graph's nodes, by tree: of those that go on, the innermost last
 	free    []*calls.Packet
-	bytes   int // of pending
+	bytes   int    // of both
+	dropped uint64 // that were given up
 }
 
 // nodePacket is the packet of a node that has not ended.
@@ -23,8 +24,8 @@ type nodePacket struct {
 	packet *calls.Packet
 }
 
-// maxPending is how many bytes of packets wait for their calls. More are of calls whose
-// records were lost.
+// maxPending is how many bytes of packets wait for their calls. Those of calls that go on
+// are few; more are of calls whose records were lost, and are given up.
 const maxPending = 64 << 20
 
 // note keeps the packet of a call, or more of one.
@@ -38,7 +39,7 @@ func (p *packets) note(r *event.Packet) {
 		kept.Data = append(kept.Data, r.Data...)
 		return
 	case p.pending == nil || kept == nil && p.bytes > maxPending:
-		p.pending, p.bytes = make(map[uint64]*calls.Packet), 0
+		p.reset()
 	case kept != nil:
 		p.bytes -= len(kept.Data)
 	}
@@ -58,8 +59,9 @@ func (p *packets) noteNode(r *event.Packet) {
 	tree := r.Frame >> wire.NodeTreeShift
 	open := p.nodes[tree]
 	if r.More {
-		if n := len(open); n > 0 && open[n-1].id == r.Frame {
+		if n := len(open); n > 0 && open[n-1].id == r.Frame && p.bytes <= maxPending {
 			open[n-1].packet.Data = append(open[n-1].packet.Data, r.Data...)
+			p.bytes += len(r.Data)
 		}
 		return
 	}
@@ -67,9 +69,24 @@ func (p *packets) noteNode(r *event.Packet) {
 	for len(open) > 0 && open[len(open)-1].depth >= r.Depth {
 		open = p.pop(open)
 	}
+	if p.bytes > maxPending {
+		p.dropped++
+		p.nodes[tree] = open
+		return
+	}
 	kept := p.get()
 	fill(kept, r)
+	p.bytes += len(r.Data)
 	p.nodes[tree] = append(open, nodePacket{r.Frame, r.Depth, kept})
+}
+
+// reset gives up what waits.
+func (p *packets) reset() {
+	for _, kept := range p.pending {
+		p.bytes -= len(kept.Data)
+	}
+	p.dropped += uint64(len(p.pending))
+	p.pending = make(map[uint64]*calls.Packet)
 }
 
 func fill(to *calls.Packet, r *event.Packet) {
@@ -117,6 +134,7 @@ func (p *packets) ended(id uint64) {
 // pop takes back the last of the packets of a tree.
 func (p *packets) pop(open []nodePacket) []nodePacket {
 	last := len(open) - 1
+	p.bytes -= len(open[last].packet.Data)
 	p.free = append(p.free, open[last].packet)
 	return open[:last]
 }

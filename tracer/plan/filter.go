@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 
+	"fgtrace/btfx"
 	"fgtrace/btfx/expr"
 	"fgtrace/tracer/event"
 	"fgtrace/tracer/spec"
@@ -45,29 +46,38 @@ type Filters struct {
 // Filter gives the plan's targets the filters of the names that they were asked for
 // by. Functions that were asked for by a glob, and to which an expression does not
 // apply, are skipped; of those asked for by name, that is a *FilterError. A call is
-// never shown without having been asked. What no target names is left as it is.
+// never shown without having been asked. What no target names is no root of a graph: see
+// Below.
 func (p *Plan) Filter(f Filters) error {
 	refused := make(map[*Target]string)
 	for _, t := range p.Targets {
+		if err := f.checkNodes(t.Types); err != nil {
+			return err
+		}
 		var named []spec.Target
 		for _, n := range f.Targets {
 			if n.Match(t.Func) {
 				named = append(named, n)
 			}
 		}
-		if len(named) == 0 {
+		if len(named) == 0 { // what -g has besides
+			if _, skipped := f.Below([]*Target{t}); len(skipped) > 0 {
+				refused[t] = skipped[0].Reason
+			}
 			continue
 		}
 		what, err := "filter", t.filter(f, named)
 		if err == nil {
-			what, err = "output", t.output(f)
+			what, err = "output", t.output(f, false)
+			// Where it is called in another root's tree it is a node of that.
+			_ = t.filterNode(f)
 		}
 		switch {
 		case err == nil:
 		case slices.ContainsFunc(named, func(n spec.Target) bool { return !n.Glob }):
 			return &FilterError{t.Func, err, what == "output"}
 		default:
-			refused[t] = "the " + what + " does not apply: " + shortReason(err)
+			refused[t] = notApplied(what, err)
 		}
 	}
 	p.Skip(refused)
@@ -129,17 +139,24 @@ func (t *Target) scope(f Filters) expr.Scope {
 	return scope
 }
 
-// output gives a target the values that are shown.
-func (t *Target) output(f Filters) error {
-	if len(f.Outputs) == 0 && !f.Packet {
-		return nil
+// output gives a target the packet and the values that are shown. One that it does not
+// have is an error; with lenient it is counted, and the others are shown.
+func (t *Target) output(f Filters, lenient bool) error {
+	t.Lacks = 0
+	lacks := func(err error) error {
+		if err != nil && lenient {
+			t.Lacks++
+			return nil
+		}
+		return err
 	}
-	if t.Raw {
-		return errors.New(ReasonNoPrototype)
+	if t.Raw && (f.Packet || len(f.Outputs) > 0) {
+		return lacks(errors.New(ReasonNoPrototype))
 	}
+	var found *PacketParam
 	if f.Packet {
 		var err error
-		if t.Packet, err = t.packet(); err != nil {
+		if found, err = t.packet(); lacks(err) != nil {
 			return err
 		}
 	}
@@ -147,8 +164,14 @@ func (t *Target) output(f Filters) error {
 	offset := 0
 	for _, text := range f.Outputs {
 		o, err := expr.NewOutput(text, t.scope(f))
+		if err == nil && offset+event.OutputSize(o.Size) > expr.MaxOutput {
+			err = fmt.Errorf("the values have more than the %d bytes that are shown together", expr.MaxOutput)
+		}
 		if err != nil {
-			return err
+			if lacks(err) != nil {
+				return err
+			}
+			continue
 		}
 		if o.Layout != nil {
 			o.Layout = o.Layout.Limited(f.Depth)
@@ -156,29 +179,39 @@ func (t *Target) output(f Filters) error {
 		outputs = append(outputs, Output{o, offset})
 		offset += event.OutputSize(o.Size)
 	}
-	if offset > expr.MaxOutput+event.OutputSize(0)*len(outputs) {
-		return fmt.Errorf("the values have %d bytes together, and %d are shown at most", offset, expr.MaxOutput)
-	}
-	t.Outputs = outputs
+	t.Packet, t.Outputs = found, outputs
 	return nil
 }
 
 // Below gives targets that were found below the roots of a graph what nodes have: a
-// filter, which leaves out those to which it does not apply, and values that are shown
-// of those that have them. It returns what is left, how many have no such values, and
-// what was left out.
-func (f Filters) Below(targets []*Target) (kept []*Target, without int, skipped []Skip) {
+// filter, which leaves out those to which it does not apply, and those of the values that
+// are shown which they have: see Target.Lacks. It returns what is left, and what was left
+// out.
+func (f Filters) Below(targets []*Target) (kept []*Target, skipped []Skip) {
 	for _, t := range targets {
 		if err := t.filterNode(f); err != nil {
-			skipped = append(skipped, Skip{Func: t.Func, Module: t.Module, Prototype: t.Prototype(), Reason: "the filter does not apply: " + shortReason(err)})
+			skipped = append(skipped, Skip{Func: t.Func, Module: t.Module, Prototype: t.Prototype(), Reason: notApplied("filter", err)})
 			continue
 		}
-		if t.output(f) != nil {
-			without++
-		}
+		_ = t.output(f, true) // which has no error then
 		kept = append(kept, t)
 	}
-	return kept, without, skipped
+	return kept, skipped
+}
+
+func notApplied(what string, err error) string {
+	return "the " + what + " does not apply: " + shortReason(err)
+}
+
+// checkNodes finds what is wrong with the filter of nodes whatever their functions are.
+func (f Filters) checkNodes(types *btfx.Types) error {
+	for _, text := range f.Nodes {
+		isType := func(name string) bool { return name == "bool" || len(types.FindTypes(btfx.KindTypedef, name)) > 0 }
+		if _, err := expr.Parse(text, isType); err != nil {
+			return fmt.Errorf("filter nodes: %w", err)
+		}
+	}
+	return nil
 }
 
 // filterNode gives a target the filter of nodes.

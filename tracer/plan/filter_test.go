@@ -93,3 +93,56 @@ func TestFilter(t *testing.T) {
 		})
 	}
 }
+
+// TestNodes: what filters and values do with functions that are no roots, and with a root
+// that is called in another one.
+func TestNodes(t *testing.T) {
+	types := btftest.Types(t,
+		btftest.Func("root", btftest.Int, "n", btftest.Long, "m", btftest.Long),
+		btftest.Func("extra", btftest.Int, "n", btftest.Long),
+		btftest.Func("other", btftest.Int, "x", btftest.Long),
+		btftest.Func("below", btftest.Int, "m", btftest.Long),
+	)
+	k := &Kernel{Types: types, Modules: func() ([]Module, error) { return nil, nil }}
+	all, err := spec.ParseFiltered([]string{"root,extra,other"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := Resolve(all, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := Filters{Nodes: []string{"n == 1"}, Outputs: []string{"n", "m"}, Targets: all[:1]}
+	if err := p.Filter(f); err != nil {
+		t.Fatal(err)
+	}
+	spell := func(targets []*Target) (names []string) {
+		for _, t := range targets {
+			names = append(names, fmt.Sprintf("%s asks %v shows %d lacks %d", t.Func, t.NodeCondition != nil, len(t.Outputs), t.Lacks))
+		}
+		return names
+	}
+	if got, want := fmt.Sprint(spell(p.Targets)), "[extra asks true shows 1 lacks 1 root asks true shows 2 lacks 0]"; got != want {
+		t.Errorf("%s, want %s", got, want)
+	}
+	if len(p.Skipped) != 1 || p.Skipped[0].Func != "other" || p.Skipped[0].Reason != "the filter does not apply: there is no n here" {
+		t.Errorf("skipped %+v", p.Skipped)
+	}
+	found, err := spec.ParseFiltered([]string{"below"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q, err := Resolve(found, k)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.Nodes, f.Packet = nil, true
+	kept, skipped := f.Below(q.Targets)
+	if got, want := fmt.Sprint(spell(kept)), "[below asks false shows 1 lacks 2]"; got != want || len(skipped) > 0 || kept[0].Packet != nil {
+		t.Errorf("%s, want %s; %+v", got, want, skipped)
+	}
+	f.Nodes = []string{"n >"}
+	if err := p.Filter(f); err == nil || !strings.Contains(err.Error(), "filter nodes: at offset 3: the end where a value is expected") {
+		t.Errorf("no C: %v", err)
+	}
+}

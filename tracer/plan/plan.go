@@ -83,6 +83,7 @@ type Target struct {
 	Raw    bool         // has no prototype: ID is 0, and parameters are registers
 
 	Expressions
+	Lacks int // values and packets that are shown of others, and that it does not have
 
 	// Patchable tells that the function's code was looked at, and is such as
 	// ftrace patches.
@@ -116,6 +117,12 @@ type Output struct {
 	// Offset is where it is in the part of a record that outputs have, in bytes: 8 that
 	// say what there is, as of struct output in wire.h, and then that.
 	Offset int
+}
+
+// AnyAtEntry tells whether programs evaluate something at the entry, for which they may
+// load members of structs.
+func (e Expressions) AnyAtEntry() bool {
+	return e.Condition != nil || e.NodeCondition != nil || len(e.Outputs) > 0 || e.Packet != nil
 }
 
 // OutputSize returns how many bytes of a record outputs have.

@@ -179,12 +179,13 @@ type counts struct {
 	TooDeep         uint64 `json:"too_deep,omitempty"`
 	Unread          uint64 `json:"packets_unread,omitempty"`
 	LostPackets     uint64 `json:"packets_lost,omitempty"`
+	NoPacket        uint64 `json:"packets_unknown,omitempty"`
 	LostOpens       uint64 `json:"late,omitempty"`
 }
 
 func countsOf(e *End) counts {
 	return counts{e.Events, e.Lost, e.RecursionMisses, e.Self, e.NoEntry, e.NoExit, e.Running,
-		e.ExitLost, e.NoTree, e.TooDeep, e.Unread, e.LostPackets, e.LostOpens}
+		e.ExitLost, e.NoTree, e.TooDeep, e.Unread, e.LostPackets, e.NoPacket, e.LostOpens}
 }
 
 // appendObject appends a line by reflection: for what comes once.

@@ -90,7 +90,8 @@ type End struct {
 	ExitLost    uint64 // nodes that had returned, and whose exit was not seen
 	NoTree      uint64 // roots left out, as too many tasks had one
 	TooDeep     uint64 // nodes left out, as too many were under way
-	LostPackets uint64 // packets of calls that are shown, which found no room
+	LostPackets uint64 // packets, or parts of them, that found no room
+	NoPacket    uint64 // packets of which it could not be told where they are, or be read
 	Unread      uint64 // calls left out, as it could not be read whether their packets match
 	LostOpens   uint64 // nodes that were shown at their end only
 }
