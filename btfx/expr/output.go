@@ -2,7 +2,6 @@ package expr
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"fgtrace/btfx"
@@ -51,6 +50,13 @@ const (
 // IsCounted tells whether values are added up, and shown at the end.
 func (f Format) IsCounted() bool { return f == Histogram || f == Digest }
 
+// Counts tells whether a text asks for an output whose values are added up.
+func Counts(text string) bool {
+	n, err := Parse(text, func(string) bool { return false })
+	call, ok := n.(*Call)
+	return err == nil && ok && (call.Func == "hist" || call.Func == "tdigest")
+}
+
 const (
 	// MaxOutput is how many bytes one output takes at most.
 	MaxOutput = 1 << 14
@@ -83,8 +89,8 @@ func NewOutput(text string, scope Scope) (*Output, error) {
 
 func (c *checker) output(n Node) (*Output, error) {
 	if call, ok := n.(*Call); ok {
-		if o, err := c.reader(call); o != nil || err != nil {
-			return o, err
+		if read := reader(call.Func); read != nil {
+			return read(c, call)
 		}
 	}
 	switch n.(type) {
@@ -167,65 +173,54 @@ const (
 	usageNumber = "NUMBER"
 )
 
-// addresses are functions that show what protocols have in memory.
-var addresses = map[string]struct {
-	format Format
-	size   int
-}{
-	"eth": {MAC, 6}, "eth2": {MAC, 12}, "ip4": {IPv4, 4}, "ip42": {IPv4, 8}, "ip6": {IPv6, 16}, "ip62": {IPv6, 32}, "port": {Ports, 2}, "port2": {Ports, 4},
+// reader returns how a function's call becomes what is shown; nil if there is no such
+// function.
+func reader(name string) func(c *checker, n *Call) (*Output, error) {
+	switch name {
+	case "buf", "hex":
+		return (*checker).buf
+	case "slice":
+		return (*checker).slice
+	case "str":
+		return (*checker).str
+	case "pkt":
+		return (*checker).packet
+	case "eth", "eth2", "ip4", "ip42", "ip6", "ip62", "port", "port2":
+		return (*checker).addresses
+	case "hist", "tdigest":
+		return (*checker).counted
+	}
+	return nil
 }
 
-// reader returns what a function shows that only an output can be; nil: it is none.
-func (c *checker) reader(n *Call) (*Output, error) {
-	switch n.Func {
-	case "buf", "hex":
-		o, at, err := c.region(n, usageBytes)
-		if err != nil {
-			return nil, err
-		}
-		o.Disp, o.Size = o.Disp+at.first, int(at.count)
-		o.Layout = byteLayout().ArrayOf(o.Size)
-		if n.Func == "hex" {
-			o.Format = Hex
-		}
-		return o, nil
-	case "slice":
-		return c.slice(n)
-	case "pkt":
-		return c.packet(n)
-	case "str":
-		p, numbers, err := c.arguments(n, usageText, 0, 1)
-		if err != nil {
-			return nil, err
-		}
-		o := outputAt(p, 0)
-		o.Take, o.Format, o.Size = TakeText, Quoted, textSize
-		if len(numbers) > 0 {
-			o.Size = int(numbers[0])
-		}
-		return o, c.checkSize(n, o.Size)
-	case "hist", "tdigest":
-		if len(n.Args) != 1 {
-			return nil, c.misused(n, usageNumber)
-		}
-		x, err := c.value(n.Args[0])
-		if err != nil {
-			return nil, err
-		}
-		if !x.Type.isInteger() {
-			return nil, c.errorf(n.Args[0].Pos(), "a %s is no number", c.spell(x.Type))
-		}
-		l, err := c.layout(x.Type)
-		format := Histogram
-		if n.Func == "tdigest" {
-			format = Digest
-		}
-		return &Output{Tree: x, Size: 8, Format: format, Layout: l, Type: l.Type}, c.at(n, err)
+func (c *checker) buf(n *Call) (*Output, error) {
+	o, at, err := c.region(n, usageBytes)
+	if err != nil {
+		return nil, err
 	}
-	a, ok := addresses[n.Func]
-	if !ok {
-		return nil, nil
+	o.Disp, o.Size = o.Disp+at.first, int(at.count)
+	o.Layout = byteLayout().ArrayOf(o.Size)
+	if n.Func == "hex" {
+		o.Format = Hex
 	}
+	return o, nil
+}
+
+func (c *checker) str(n *Call) (*Output, error) {
+	p, numbers, err := c.arguments(n, usageText, 0, 1)
+	if err != nil {
+		return nil, err
+	}
+	o := outputAt(p, 0)
+	o.Take, o.Format, o.Size = TakeText, Quoted, textSize
+	if len(numbers) > 0 {
+		o.Size = int(numbers[0])
+	}
+	return o, c.checkSize(n, o.Size)
+}
+
+// addresses shows what protocols have in memory.
+func (c *checker) addresses(n *Call) (*Output, error) {
 	p, numbers, err := c.arguments(n, usageAt, 0, 1)
 	if err != nil {
 		return nil, err
@@ -234,7 +229,41 @@ func (c *checker) reader(n *Call) (*Output, error) {
 	if len(numbers) > 0 {
 		o.Disp += numbers[0]
 	}
-	o.Format, o.Size = a.format, a.size
+	switch strings.TrimSuffix(n.Func, "2") {
+	case "eth":
+		o.Format, o.Size = MAC, 6
+	case "ip4":
+		o.Format, o.Size = IPv4, 4
+	case "ip6":
+		o.Format, o.Size = IPv6, 16
+	case "port":
+		o.Format, o.Size = Ports, 2
+	}
+	if strings.HasSuffix(n.Func, "2") { // one after the other
+		o.Size *= 2
+	}
+	return o, nil
+}
+
+func (c *checker) counted(n *Call) (*Output, error) {
+	if len(n.Args) != 1 {
+		return nil, c.misused(n, usageNumber)
+	}
+	x, err := c.value(n.Args[0])
+	if err != nil {
+		return nil, err
+	}
+	if !x.Type.isInteger() {
+		return nil, c.errorf(n.Args[0].Pos(), "a %s is no number", c.spell(x.Type))
+	}
+	l, err := c.layout(x.Type)
+	if err != nil {
+		return nil, c.at(n, err)
+	}
+	o := &Output{Tree: x, Size: 8, Format: Histogram, Layout: l, Type: l.Type}
+	if n.Func == "tdigest" {
+		o.Format = Digest
+	}
 	return o, nil
 }
 
@@ -379,7 +408,7 @@ var shortType = Type{Kind: Int, Size: 2, name: "unsigned short"}
 func (c *checker) integer(n *Call) (*Tree, error) {
 	f, ok := integers[n.Func]
 	if !ok {
-		if _, isReader := addresses[n.Func]; isReader || slices.Contains([]string{"buf", "hex", "slice", "str", "pkt", "hist", "tdigest"}, n.Func) {
+		if reader(n.Func) != nil {
 			return nil, c.errorf(n.At, "%s is no number: it can only be shown, by itself", n.Func)
 		}
 		return nil, c.errorf(n.At, "there is no function %s", n.Func)

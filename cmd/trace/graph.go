@@ -182,7 +182,7 @@ func (g *graph) reportSkipped(p *plan.Plan) {
 		}
 	}
 	if n := len(skipped) - programs; n > 0 {
-		fmt.Fprintf(g.stderr, "trace: %d functions that may be called can't be traced; -v names them, and what they call is shown\n", n)
+		fmt.Fprintf(g.stderr, "trace: %d functions that may be called are not traced; -v names them and why, and what they call is shown\n", n)
 	}
 	if programs > 0 {
 		fmt.Fprintf(g.stderr, "trace: %d BPF programs are not shown if they run; -v names them\n", programs)

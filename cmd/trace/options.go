@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"fgtrace/bpf/wire"
+	"fgtrace/btfx/expr"
 	"fgtrace/tracer"
 	"fgtrace/tracer/build"
 	"fgtrace/tracer/spec"
@@ -30,17 +31,17 @@ type options struct {
 	json       bool
 	backend    string
 
-	graph        bool
-	graphDepth   int
-	depthGiven   bool
-	graphInclude []string
-	graphExclude []string
-	graphExtra   []string
-	graphProto   bool
-	graphSummary bool
-	noIRQs       bool
-	noLearn      bool
-	noPrograms   bool
+	graph           bool
+	graphDepth      int
+	graphDepthGiven bool
+	graphInclude    []string
+	graphExclude    []string
+	graphExtra      []string
+	graphProto      bool
+	graphSummary    bool
+	noIRQs          bool
+	noLearn         bool
+	noPrograms      bool
 
 	graphIncludes, graphExcludes, graphExtras []spec.Target
 
@@ -60,7 +61,7 @@ type options struct {
 	pcap        string
 	snaplen     int
 
-	snaplenGiven, depthOfOutputs bool
+	snaplenGiven, depthGiven bool
 
 	filterPkt   string
 	tunnel      bool
@@ -109,8 +110,8 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 			} else if len(args) > 0 {
 				return usageError{fmt.Errorf("parse arguments: unexpected %q; a command to run goes behind --", args[0])}
 			}
-			o.depthGiven = cmd.Flags().Changed("fgraph-max-depth")
-			o.snaplenGiven, o.depthOfOutputs = cmd.Flags().Changed("snaplen"), cmd.Flags().Changed("depth")
+			o.graphDepthGiven = cmd.Flags().Changed("fgraph-max-depth")
+			o.snaplenGiven, o.depthGiven = cmd.Flags().Changed("snaplen"), cmd.Flags().Changed("depth")
 			for _, name := range []string{"filter-cgroup", "filter-pkt", "filter-ifname", "filter-mark", "filter-netns"} {
 				if f := cmd.Flags().Lookup(name); f.Changed && f.Value.String() == "" {
 					o.empty = append(o.empty, name)
@@ -213,16 +214,14 @@ func (o *options) parse() error {
 		return usageError{errors.New("parse --filter-cmd: there is no command; give one behind --")}
 	case o.snaplen < 1 || o.snaplen > wire.MaxPacket:
 		return usageError{fmt.Errorf("parse --snaplen: %d is not within 1 and %d", o.snaplen, wire.MaxPacket)}
-	case o.pcap == "-" && o.output == "" && (o.format != "text" || o.graphSummary || slices.ContainsFunc(o.outputs, isCounted)):
+	case o.pcap == "-" && o.output == "" && (o.format != "text" || o.graphSummary || slices.ContainsFunc(o.outputs, expr.Counts)):
 		return usageError{errors.New("parse --output-pcap: stdout has the packets; give the rest a file by -o")}
-	case o.pcap != "" && o.pcap != "-" && o.pcap == o.output:
+	case o.pcap != "" && o.pcap == o.output:
 		return usageError{fmt.Errorf("parse --output-pcap: %s can't have both the packets and the events", o.pcap)}
 	case o.pcap == "" && o.snaplenGiven:
 		return usageError{errors.New("parse --snaplen: it belongs to --output-pcap")}
-	case len(o.outputs) == 0 && o.depthOfOutputs:
+	case len(o.outputs) == 0 && o.depthGiven:
 		return usageError{errors.New("parse --depth: it belongs to --output-arg")}
-	case o.pcap == "-" && o.output == "-":
-		return usageError{errors.New("parse --output-pcap: stdout can't have both the packets and the events")}
 	case o.depth < 0:
 		return usageError{fmt.Errorf("parse --depth: %d is negative", o.depth)}
 	case o.least < 0:
@@ -292,7 +291,7 @@ func (o *options) graphOnly() string {
 		name  string
 		given bool
 	}{
-		{"filter-node", len(o.filterNodes) > 0}, {"fgraph-max-depth", o.depthGiven}, {"fgraph-include", len(o.graphInclude) > 0},
+		{"filter-node", len(o.filterNodes) > 0}, {"fgraph-max-depth", o.graphDepthGiven}, {"fgraph-include", len(o.graphInclude) > 0},
 		{"fgraph-exclude", len(o.graphExclude) > 0}, {"fgraph-extra", len(o.graphExtra) > 0},
 		{"fgraph-proto", o.graphProto}, {"fgraph-summary", o.graphSummary}, {"no-irqs", o.noIRQs}, {"no-learn", o.noLearn},
 		{"no-programs", o.noPrograms},
@@ -313,12 +312,6 @@ func (o *options) asksExits() string {
 		return "duration-threshold"
 	}
 	return ""
-}
-
-// isCounted tells outputs that are shown at the end alone.
-func isCounted(output string) bool {
-	text := strings.TrimSpace(output)
-	return strings.HasPrefix(text, "hist") || strings.HasPrefix(text, "tdigest")
 }
 
 // lineSnaplen is how many bytes of a packet a line is made of: headers, with those of
