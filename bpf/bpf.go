@@ -25,19 +25,23 @@ const (
 	ProgFree    = "on_free"
 	ProgSeen    = "on_seen"
 
+	ProgFreedSKB = "on_freed_skb"
+	ProgNewSKB   = "on_new_skb"
+
 	ProgKprobe    = "on_kprobe"
 	ProgKretprobe = "on_kretprobe"
 	ProgWhoami    = "whoami"
 	ProgPeek      = "peek"
 
-	MapEvents  = "events"
-	MapCounts  = "counts"
-	MapPids    = "pids"
-	MapCgroups = "cgroups"
-	MapLost    = "lost_frames"
-	MapAlone   = "alone"
-	MapTrees   = "trees"
-	MapControl = ".bss"
+	MapEvents   = "events"
+	MapCounts   = "counts"
+	MapPids     = "pids"
+	MapCgroups  = "cgroups"
+	MapLost     = "lost_frames"
+	MapAlone    = "alone"
+	MapTrees    = "trees"
+	MapFollowed = "followed"
+	MapControl  = ".bss"
 )
 
 // Spec parses the object. The programs hold unset constants (wire.ConfigMark)

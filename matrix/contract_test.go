@@ -94,6 +94,9 @@ type end struct {
 	Running         uint64 `json:"running"`
 	Unread          uint64 `json:"packets_unread"`
 	Unknown         uint64 `json:"packets_unknown"`
+	Followed        uint64 `json:"packets_followed"`
+	NotFreed        uint64 `json:"packets_not_freed"`
+	NotFollowed     uint64 `json:"packets_not_followed"`
 	Targets         []loss `json:"targets"`
 	Skipped         []skip `json:"skipped"`
 }
@@ -197,7 +200,7 @@ var (
 	startKeys = keys{required: []string{"event", "kernel", "arch", "version", "argv", "targets", "realtime_offset_ns"}}
 	endKeys   = keys{
 		required: []string{"event", "events", "lost", "recursion_misses", "skipped"},
-		optional: []string{"self", "no_entry", "no_exit", "running", "exit_lost", "roots_left_out", "too_deep", "packets_unread", "packets_lost", "packets_unknown", "late", "targets"},
+		optional: []string{"self", "no_entry", "no_exit", "running", "exit_lost", "roots_left_out", "too_deep", "packets_unread", "packets_lost", "packets_unknown", "packets_followed", "packets_not_freed", "packets_not_followed", "late", "targets"},
 	}
 	eventKeys = keys{
 		required: []string{"event", "id", "func", "module", "time_ns", "cpu", "pid", "tid"},

@@ -22,6 +22,9 @@ const (
 	controlLostOpens     = unsafe.Offsetof(wire.Control{}.LostOpens)
 	controlArmFork       = unsafe.Offsetof(wire.Control{}.ArmFork)
 	controlLostPids      = unsafe.Offsetof(wire.Control{}.LostPids)
+	controlFollowing     = unsafe.Offsetof(wire.Control{}.Following)
+	controlFollowed      = unsafe.Offsetof(wire.Control{}.Followed)
+	controlUnfollowed    = unsafe.Offsetof(wire.Control{}.Unfollowed)
 )
 
 func (s *Session) setControl(offset uintptr, value uint64) error {

@@ -40,6 +40,7 @@ type Options struct {
 	Snaplen    int           // bytes of a packet that are shown, at most
 	Fragments  bool          // those that a packet has in fragments, too
 	BufferSize int           // of the ring buffer, in bytes: a power of two of pages
+	Follow     bool          // packets of calls that are shown, to whatever other calls they have
 	Graph      *GraphOptions // calls are nodes of a function graph; nil: they are on their own
 
 	// Progress, if not nil, is called as a phase goes on: "loading", 37, 120.
@@ -69,6 +70,9 @@ type Session struct {
 
 	unused       []string // ways of attaching, and why
 	unfragmented error    // why fragments of packets can't be read
+
+	skbHooks      []hookedSKB
+	unwatchedSKBs []string
 
 	// probesRefused tells that the kernel took no probe in place of a link.
 	probesRefused bool
@@ -129,7 +133,8 @@ func (s *Session) load() error {
 		BufferSize: s.opts.BufferSize,
 		LeastTime:  s.opts.LeastTime,
 		Snaplen:    s.opts.Snaplen,
-		Filter:     slices.ContainsFunc(s.targets, func(t *plan.Target) bool { return t.Condition != nil }),
+		Filter:     s.opts.Follow || slices.ContainsFunc(s.targets, func(t *plan.Target) bool { return t.Condition != nil }),
+		Follow:     s.opts.Follow,
 	}
 	if o.Task, err = taskOffsets(s.kernel.Types); err != nil {
 		return err
@@ -186,6 +191,11 @@ func (s *Session) load() error {
 	}
 	if s.opts.Command {
 		if err := s.follow(o); err != nil {
+			return err
+		}
+	}
+	if s.opts.Follow {
+		if err := s.followPackets(); err != nil {
 			return err
 		}
 	}
@@ -714,6 +724,9 @@ func (s *Session) Close() error {
 	}
 	for _, prog := range s.traced {
 		prog.Close()
+	}
+	for _, h := range s.skbHooks {
+		h.prog.Close()
 	}
 	if s.ring != nil {
 		s.ring.close()

@@ -24,7 +24,8 @@
 #define barrier() asm volatile("" ::: "memory")
 
 enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_CGROUP_ARRAY = 8, BPF_MAP_TYPE_RINGBUF = 27 };
-enum { BPF_ANY = 0 };
+enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
+enum { EEXIST = 17, MAX_ERRNO = 4095 };
 enum { BPF_RB_NO_WAKEUP = 1 };
 
 static void *(*const bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;

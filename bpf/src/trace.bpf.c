@@ -60,6 +60,14 @@ struct {
 	MAP_TYPE(value, u8);
 } alone SEC(".maps");
 
+/* The packets that are followed, by the addresses of their struct sk_buff. */
+struct {
+	MAP_UINT(type, BPF_MAP_TYPE_HASH);
+	MAP_UINT(max_entries, 65536);
+	MAP_TYPE(key, u64);
+	MAP_TYPE(value, u8);
+} followed SEC(".maps");
+
 struct control control;
 
 #define MAX_CPUS 8192
@@ -193,15 +201,22 @@ INLINE bool in_interrupt(void)
 	return count & control.interrupt_mask;
 }
 
+/* Whether this is a call of the tracer itself, which is left out. */
+INLINE bool is_own(const struct site *site, u64 pid_tgid)
+{
+	if (!CONFIG(CONFIG_SELF) || pid_tgid >> 32 != CONFIG(CONFIG_SELF) || in_interrupt())
+		return false;
+	COUNT(site, self);
+	return true;
+}
+
 /* Whether this call is to be shown. */
 INLINE bool wanted(const struct site *site, u64 pid_tgid)
 {
 	u32 tgid = pid_tgid >> 32;
 
-	if (CONFIG(CONFIG_SELF) && UNLIKELY(tgid == CONFIG(CONFIG_SELF)) && !in_interrupt()) {
-		COUNT(site, self);
+	if (is_own(site, pid_tgid))
 		return false;
-	}
 	if (CONFIG(CONFIG_PIDS) && !bpf_map_lookup_elem(&pids, &tgid))
 		return false;
 	if (CONFIG(CONFIG_CGROUP) && bpf_current_task_under_cgroup(&cgroups, 0) != 1)
@@ -257,11 +272,65 @@ INLINE bool wanted(const struct site *site, u64 pid_tgid)
 		answer;                                                        \
 	})
 
+/*
+ * A number of which the verifier knows nothing any more, so that it follows what comes
+ * next once, not once for each way that led here.
+ */
+INLINE u64 unknown(u64 number)
+{
+	u64 read = 0;
+
+	bpf_probe_read_kernel(&read, sizeof(read), &number);
+	return read;
+}
+
+/* The address of a call's struct sk_buff, in the way of ASK. */
+#define SKB_OF(about)                                                          \
+	({                                                                     \
+		u64 skb;                                                       \
+		asm volatile("r1 = %1\n"                                       \
+			     "r0 = %2 ll\n"                                    \
+			     "%0 = r0"                                         \
+			     : "=r"(skb)                                       \
+			     : "r"(about), "i"(CONFIG_MARK + CONFIG_SKB)       \
+			     : "r0", "r1", "r2", "r3", "r4", "r5", "memory");  \
+		unknown(skb);                                                  \
+	})
+
+INLINE bool is_followed(u64 skb)
+{
+	return control.following && bpf_map_lookup_elem(&followed, &skb);
+}
+
+INLINE void follow(u64 skb)
+{
+	u8 present = 1;
+	long err = bpf_map_update_elem(&followed, &skb, &present, BPF_NOEXIST);
+
+	if (!err) {
+		__sync_fetch_and_add(&control.following, 1);
+		__sync_fetch_and_add(&control.followed, 1);
+	} else if (err != -EEXIST) {
+		__sync_fetch_and_add(&control.unfollowed, 1);
+	}
+}
+
+INLINE void unfollow(u64 skb)
+{
+	if (control.following && !bpf_map_delete_elem(&followed, &skb))
+		__sync_fetch_and_add(&control.following, -1);
+}
+
 /* Whether this call's entry is to be shown. */
 INLINE bool chosen(const struct site *site, u64 pid_tgid)
 {
-	u64 answer;
+	u64 answer, skb = 0;
 
+	if (CONFIG_AGAIN(CONFIG_FOLLOW)) {
+		skb = SKB_OF(site->ctx);
+		if (is_followed(skb))
+			return !is_own(site, pid_tgid);
+	}
 	if (!wanted(site, pid_tgid))
 		return false;
 	if (!CONFIG_AGAIN(CONFIG_FILTER))
@@ -269,7 +338,11 @@ INLINE bool chosen(const struct site *site, u64 pid_tgid)
 	answer = ASK(CONFIG_CONDITION, site->ctx);
 	if (answer == ANSWER_UNREAD)
 		COUNT(site, unread);
-	return answer == ANSWER_YES;
+	if (answer != ANSWER_YES)
+		return false;
+	if (CONFIG_AGAIN(CONFIG_FOLLOW) && skb)
+		follow(skb);
+	return true;
 }
 
 /* Forgets an entry that was sent by itself, and tells whether it was. */
@@ -453,18 +526,6 @@ INLINE u64 read_retval(const struct site *site)
 		return CTX_WORD(ctx, CONFIG_REGS_RETVAL);
 	}
 	return 0;
-}
-
-/*
- * A number of which the verifier knows nothing any more, so that it follows what comes
- * next once, not once for each way that led here.
- */
-INLINE u64 unknown(u64 number)
-{
-	u64 read = 0;
-
-	bpf_probe_read_kernel(&read, sizeof(read), &number);
-	return read;
 }
 
 /*
@@ -970,6 +1031,49 @@ int on_free(u64 *ctx)
 {
 	if (control.gate)
 		task_gone(ctx[0]);
+	return 0;
+}
+
+/* The entry of a function that frees the struct sk_buff it is called with. */
+SEC("fentry")
+int on_freed_skb(void *ctx)
+{
+	if (control.gate && control.following)
+		unfollow(unknown(CTX_WORD(ctx, 0)));
+	return 0;
+}
+
+/*
+ * The exit of a function that returns a new struct sk_buff: a copy of another one, or
+ * what has nothing to do with what was followed at its address.
+ */
+SEC("fexit")
+int on_new_skb(void *ctx)
+{
+	bool is_copy = false;
+	u64 skb;
+
+	if (!control.gate || !control.following)
+		return 0;
+	if (CONFIG(CONFIG_COPY_OF) == 1)
+		is_copy = is_followed(unknown(CTX_WORD(ctx, 0)));
+	if (CONFIG(CONFIG_COPY_OF) == 2)
+		is_copy = is_followed(unknown(CTX_WORD(ctx, 1)));
+	skb = unknown(CTX_WORD(ctx, CONFIG_RETVAL_WORD));
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < MAX_SEGMENTS; i++) {
+		if ((s64)skb >= -MAX_ERRNO) /* there is none */
+			return 0;
+		if (is_copy)
+			follow(skb);
+		else
+			unfollow(skb);
+		if (!CONFIG(CONFIG_SEGMENTS) ||
+		    bpf_probe_read_kernel(&skb, sizeof(skb), (void *)(skb + CONFIG(CONFIG_SKB_NEXT))))
+			return 0;
+	}
+	if (is_copy && skb)
+		__sync_fetch_and_add(&control.unfollowed, 1);
 	return 0;
 }
 

@@ -31,6 +31,7 @@ enum limit {
 	STACK_BITS = 14,   /* kernel stacks are aligned to 2^14 bytes, and at least as large */
 	MAX_SEEN = 1 << 16, /* functions that are watched for calls in trees */
 	MAX_FRAGS = 17,     /* MAX_SKB_FRAGS' default */
+	MAX_SEGMENTS = 256, /* that are followed of a packet which is cut up at once */
 	MAX_PACKET = 65536, /* bytes of a packet that are sent, at most */
 	PEEK_SIZE = 16384,  /* bytes of kernel memory that are read at a time */
 	CONFIG_MARK = 0x5ca1ab1e00000000ULL, /* see enum config */
@@ -227,6 +228,10 @@ struct control {
 	u64 lost_opens; /* open nodes not told of */
 	u64 lost_pids; /* processes that found no room in the set */
 	u64 alone; /* calls under way whose entries were sent by themselves, with CONFIG_FILTER */
+
+	u64 following;  /* packets that are followed */
+	u64 followed;   /* and have been, with their copies */
+	u64 unfollowed; /* could not be, for want of room */
 };
 
 /*
@@ -267,6 +272,10 @@ enum config {
 	CONFIG_FILTER,      /* 1: only calls for which a condition holds at the entry; 2: and they have exits */
 	CONFIG_FILTER_RESULT, /* 1: and another one of the result */
 	CONFIG_LEAST_TIME,  /* ns that a call must have taken; in a graph a node */
+	CONFIG_FOLLOW,      /* 1: packets of calls that are shown are followed: all their calls are shown */
+	CONFIG_COPY_OF,     /* the argument word, from 1 on, of what a new packet is a copy of; 0: it is none */
+	CONFIG_SEGMENTS,    /* 1: more new packets may follow, */
+	CONFIG_SKB_NEXT,    /* by this offset in struct sk_buff */
 
 	CONFIG_GRAPH,     /* 1: calls are nodes of a function graph */
 	CONFIG_ROOT,      /* 1: these begin a tree */
@@ -291,6 +300,7 @@ enum config {
 	CONFIG_NODE_CONDITION,
 	CONFIG_TAKE,   /* see TAKE */
 	CONFIG_LOCATE, /* see LOCATE */
+	CONFIG_SKB,    /* see SKB_OF */
 };
 
 #endif

@@ -146,9 +146,12 @@ type Control struct {
 	LostOpens     uint64
 	LostPids      uint64
 	Alone         uint64
+	Following     uint64
+	Followed      uint64
+	Unfollowed    uint64
 }
 
-const ControlSize = 120
+const ControlSize = 144
 
 const (
 	KindEntry   = 1
@@ -208,27 +211,32 @@ const (
 	ConfigFilter          = 29
 	ConfigFilterResult    = 30
 	ConfigLeastTime       = 31
-	ConfigGraph           = 32
-	ConfigRoot            = 33
-	ConfigNodes           = 34
-	ConfigEarly           = 35
-	ConfigNoIrqs          = 36
-	ConfigKeyAt           = 37
-	ConfigNoInterrupt     = 38
-	ConfigNotFrom         = 39
-	ConfigNotFromSize     = 40
-	ConfigByTarget        = 41
-	ConfigMaxWords        = 42
-	ConfigOpenSize        = 43
-	ConfigStringsSize     = 44
-	ConfigStringsRoom     = 45
-	ConfigNodeSize        = 46
-	ConfigFilterNode      = 47
-	ConfigCondition       = 48
-	ConfigResultCondition = 49
-	ConfigNodeCondition   = 50
-	ConfigTake            = 51
-	ConfigLocate          = 52
+	ConfigFollow          = 32
+	ConfigCopyOf          = 33
+	ConfigSegments        = 34
+	ConfigSkbNext         = 35
+	ConfigGraph           = 36
+	ConfigRoot            = 37
+	ConfigNodes           = 38
+	ConfigEarly           = 39
+	ConfigNoIrqs          = 40
+	ConfigKeyAt           = 41
+	ConfigNoInterrupt     = 42
+	ConfigNotFrom         = 43
+	ConfigNotFromSize     = 44
+	ConfigByTarget        = 45
+	ConfigMaxWords        = 46
+	ConfigOpenSize        = 47
+	ConfigStringsSize     = 48
+	ConfigStringsRoom     = 49
+	ConfigNodeSize        = 50
+	ConfigFilterNode      = 51
+	ConfigCondition       = 52
+	ConfigResultCondition = 53
+	ConfigNodeCondition   = 54
+	ConfigTake            = 55
+	ConfigLocate          = 56
+	ConfigSkb             = 57
 )
 
 const (
@@ -248,6 +256,7 @@ const (
 	StackBits          = 14
 	MaxSeen            = 65536
 	MaxFrags           = 17
+	MaxSegments        = 256
 	MaxPacket          = 65536
 	PeekSize           = 16384
 	ConfigMark         = 6674804268077154304

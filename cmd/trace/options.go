@@ -68,6 +68,7 @@ type options struct {
 	tunnelPorts []string
 	filterDev   string
 	filterMark  string
+	follow      bool // packets of calls that are shown
 	filterNetNS string
 	empty       []string // of the filters for packets, those given with nothing in them
 	least       time.Duration
@@ -160,6 +161,7 @@ func newTraceCommand(stdout, stderr io.Writer) *cobra.Command {
 	f.StringVar(&o.filterDev, "filter-ifname", "", "only calls whose packet is on the network device of this `NAME`")
 	f.StringVar(&o.filterMark, "filter-mark", "", "only calls whose packet has this mark: `VALUE[/MASK]`")
 	f.StringVar(&o.filterNetNS, "filter-netns", "", "only calls whose packet is in this network namespace: a `NAME` of ip-netns(8), a path such as /proc/PID/ns/net, or an inode")
+	f.BoolVar(&o.follow, "track-skb", false, "once a call of a packet is shown, show all that the packet and its copies have until they are freed")
 	f.DurationVar(&o.least, "duration-threshold", 0, "only calls that took so long, such as 100us; with -g nodes")
 	f.BoolVar(&o.filterCmd, "filter-cmd", false, "only calls of COMMAND and of all that it starts")
 	f.BoolVar(&o.self, "self", false, "show calls of trace itself, too")
@@ -212,6 +214,8 @@ func (o *options) parse() error {
 		return usageError{fmt.Errorf("parse --filter-comm: %q is longer than the %d bytes of a task's name", o.comm, build.MaxComm)}
 	case o.filterCmd && len(o.command) == 0:
 		return usageError{errors.New("parse --filter-cmd: there is no command; give one behind --")}
+	case o.follow && !o.selects():
+		return usageError{errors.New("parse --track-skb: no filter says which packets are followed")}
 	case o.snaplen < 1 || o.snaplen > wire.MaxPacket:
 		return usageError{fmt.Errorf("parse --snaplen: %d is not within 1 and %d", o.snaplen, wire.MaxPacket)}
 	case o.pcap == "-" && o.output == "" && (o.format != "text" || o.graphSummary || slices.ContainsFunc(o.outputs, expr.Counts)):
@@ -301,6 +305,12 @@ func (o *options) graphOnly() string {
 		}
 	}
 	return ""
+}
+
+// selects tells whether an option says which calls are shown, as of their entries.
+func (o *options) selects() bool {
+	return len(o.filterArgs)+len(o.pids)+len(o.comm)+len(o.cgroup)+len(o.filterPkt)+len(o.filterDev)+len(o.filterMark)+len(o.filterNetNS) > 0 ||
+		o.filterCmd || slices.ContainsFunc(o.targets, func(t spec.Target) bool { return t.Filter != "" })
 }
 
 // asksExits names an option that was given and is about exits, or "".

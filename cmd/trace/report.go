@@ -67,6 +67,9 @@ func reportEnd(w io.Writer, e *render.End, graph bool) {
 		{e.LostPackets, "packets lost, or cut off at a fragment"},
 		{e.NoPacket, "without a packet: it could not be told where it is, or be read"},
 		{e.Unread, "left out: it could not be read whether their packets match"},
+		{e.Followed, "packets followed"},
+		{e.NotFreed, "of them not freed"},
+		{e.NotFollowed, "copies that may not have been followed"},
 		{e.LostOpens, "shown at their end only: the buffer was full at their first call"},
 	} {
 		if c.n > 0 {

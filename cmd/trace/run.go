@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 
@@ -41,7 +42,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	}
 	progress.phase("plan")
 	filters := plan.Filters{
-		Args: o.filterArgs, Results: o.filterRets, Outputs: o.outputs, Depth: o.depth, Packet: o.packetLen() > 0, Nodes: o.filterNodes,
+		Args: o.filterArgs, Results: o.filterRets, Outputs: o.outputs, Depth: o.depth, Packet: o.packetLen() > 0, Nodes: o.filterNodes, Follow: o.follow,
 		Targets: o.targets, Variable: tracer.NewVariables(kernel).Find,
 	}
 	if filters.Packets, err = packets(); err != nil {
@@ -96,6 +97,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		LeastTime:  o.least,
 		Snaplen:    o.packetLen(),
 		Fragments:  o.pcap != "",
+		Follow:     o.follow,
 		BufferSize: o.bufferLen,
 		Graph:      o.graphOptions(filters),
 		Progress:   progress.step,
@@ -176,6 +178,9 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	})
 	if err := session.Start(syms); err != nil {
 		return err
+	}
+	if names := session.UnwatchedSKBs(); len(names) > 0 && o.verbose {
+		fmt.Fprintf(stderr, "trace: packets are not followed through what this kernel does not have: %s\n", strings.Join(names, ", "))
 	}
 	if err := session.Unfragmented(); err != nil {
 		fmt.Fprintf(stderr, "trace: what packets have in fragments is not written: %v\n", err)
@@ -383,6 +388,9 @@ func (t *tracing) finish(p *plan.Plan) error {
 		end.LostOpens = lost
 		end.Skipped = append(end.Skipped, t.graph.skipped(p)...)
 	}
+	followed, err := t.session.Followed()
+	errs = append(errs, err)
+	end.Followed, end.NotFreed, end.NotFollowed = followed.Packets, followed.Left, followed.Lost
 	t.flow.Finish(end)
 	errs = append(errs, t.write())
 	reportEnd(t.stderr, end, t.graph != nil)

@@ -18,7 +18,6 @@ import (
 	"fgtrace/bpf"
 	"fgtrace/bpf/wire"
 	"fgtrace/btfx"
-	"fgtrace/btfx/expr"
 	"fgtrace/tracer/event"
 	"fgtrace/tracer/plan"
 )
@@ -31,6 +30,7 @@ type Options struct {
 	Cgroup bool   // only tasks in a cgroup
 	Comm   string // only tasks of this name; "": all
 	Filter bool   // targets have conditions of their entries
+	Follow bool   // packets of calls that are shown are followed
 
 	Snaplen   int       // bytes of packets that are sent, at most
 	Fragments Fragments // where the fragments of packets are
@@ -101,7 +101,7 @@ func (o Options) Constants(index int, t *plan.Target) (entry, exit Constants) {
 	shape := t.Shape(o.Stack)
 	common := o.constants(shape, stringBits(t))
 	common[wire.ConfigTarget] = uint64(index)
-	common[wire.ConfigFilter], common[wire.ConfigFilterResult] = o.filter(t.Condition), flag(t.ResultCondition != nil)
+	o.filterConstants(common, t.Expressions)
 	common[wire.ConfigRetval] = flag(t.Ret != nil)
 	o.packetConstants(common, t.Expressions)
 	common[wire.ConfigFrameAt] = 0
@@ -168,15 +168,18 @@ func (o Options) ProbeConstants(index int, t *plan.Target, regs arch.Regs) (entr
 	return entry, exit
 }
 
-// filter returns what programs are told of a condition.
-func (o Options) filter(condition *expr.Tree) uint64 {
+// filterConstants adds what programs are told of conditions.
+func (o Options) filterConstants(c Constants, e plan.Expressions) {
+	c[wire.ConfigFollow] = flag(e.Follow != nil)
+	c[wire.ConfigFilterResult] = flag(e.ResultCondition != nil)
 	switch {
-	case condition == nil:
-		return 0
+	case e.Condition == nil && e.Follow == nil:
+		c[wire.ConfigFilter] = 0
 	case o.Exits:
-		return 2
+		c[wire.ConfigFilter] = 2
+	default:
+		c[wire.ConfigFilter] = 1
 	}
-	return 1
 }
 
 // Group is a set of targets that have one program in common.
@@ -235,7 +238,7 @@ func roomFor(strings int) int {
 // GroupConstants returns the constants of a group's program.
 func (o Options) GroupConstants(g Group, regs arch.Regs) Constants {
 	c := o.constants(g.Shape, g.Strings)
-	c[wire.ConfigFilter], c[wire.ConfigFilterResult] = o.filter(g.Condition), flag(g.ResultCondition != nil)
+	o.filterConstants(c, g.Expressions)
 	o.packetConstants(c, g.Expressions)
 	c[wire.ConfigSession] = flag(o.Exits)
 	c[wire.ConfigIsReturn], c[wire.ConfigCookie] = uint64(o.Kfuncs.IsReturn), uint64(o.Kfuncs.Cookie)
@@ -279,6 +282,16 @@ func (o Options) FreeConstants() Constants {
 	return c
 }
 
+// NewSKBConstants returns the constants of a program that sees the new struct sk_buff
+// which a function returns: a copy of that in an argument word, or of none if copyOf is
+// negative. There may be several, each behind the next member of the one before.
+func NewSKBConstants(words, copyOf, next int) Constants {
+	return Constants{
+		wire.ConfigWords: uint64(words), wire.ConfigCopyOf: uint64(copyOf + 1),
+		wire.ConfigSegments: flag(next >= 0), wire.ConfigSkbNext: uint64(max(next, 0)),
+	}
+}
+
 // Cookie returns what a group's program is told of the target that it runs for.
 func Cookie(index int, t *plan.Target) uint64 {
 	return uint64(index) | uint64(t.Words)<<wire.CookieWordsShift | stringBits(t)<<wire.CookieStringsShift
@@ -304,7 +317,7 @@ func (o Options) constants(shape event.Shape, strings uint64) Constants {
 		wire.ConfigSession:     0,
 		wire.ConfigLeastTime:   uint64(o.LeastTime),
 
-		wire.ConfigFilter: 0, wire.ConfigFilterResult: 0, // see Expressions
+		wire.ConfigFilter: 0, wire.ConfigFilterResult: 0, wire.ConfigFollow: 0, // see filterConstants
 	}
 	for id := uint32(wire.ConfigPageSize); id <= wire.ConfigSnaplen; id++ {
 		c[id] = 0 // see packetConstants
@@ -374,7 +387,7 @@ func fill(template asm.Instructions, constants Constants) (asm.Instructions, err
 			continue
 		}
 		id := uint32(ins.Constant)
-		if id >= wire.ConfigCondition && id <= wire.ConfigLocate {
+		if id >= wire.ConfigCondition && id <= wire.ConfigSkb {
 			continue // see splice
 		}
 		value, ok := constants[id]
@@ -438,6 +451,9 @@ const mmapable = 1 << 10
 func (o Options) Maps(spec *ebpf.CollectionSpec, targets int) (map[string]*ebpf.MapSpec, error) {
 	specs := make(map[string]*ebpf.MapSpec)
 	names := []string{bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapCgroups, bpf.MapLost, bpf.MapAlone, bpf.MapControl}
+	if o.Follow {
+		names = append(names, bpf.MapFollowed)
+	}
 	if o.Graph != nil {
 		names = append(names, bpf.MapTrees)
 	}

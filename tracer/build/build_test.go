@@ -57,7 +57,7 @@ func targets(t *testing.T) []*plan.Target {
 // configNames are enum config's, in its order.
 var configNames = []string{
 	"target", "record_size", "call_size", "words", "strings", "outputs", "page_size", "page_shift", "nr_frags", "frags", "snaplen", "stack_at", "call_stack_at", "slots", "copy_ctx", "retval",
-	"self", "pids", "cgroup", "comm", "comm_lo", "comm_hi", "guard", "fork_tgid", "task", "frame_at", "session", "regs", "stack_args", "filter", "filter_result", "least_time",
+	"self", "pids", "cgroup", "comm", "comm_lo", "comm_hi", "guard", "fork_tgid", "task", "frame_at", "session", "regs", "stack_args", "filter", "filter_result", "least_time", "follow", "copy_of", "segments", "skb_next",
 	"graph", "root", "nodes", "early", "no_irqs", "key_at", "no_interrupt", "not_from", "not_from_size", "by_target", "max_words", "open_size", "strings_size", "strings_room", "node_size", "filter_node",
 }
 
@@ -66,6 +66,7 @@ var configNames = []string{
 var (
 	groupOnly = []string{"regs", "stack_args"}
 	linkOnly  = []string{"target", "retval", "frame_at"}
+	skbOnly   = []string{"copy_of", "segments", "skb_next"} // of programs that follow packets
 )
 
 // spell gives the constants that aren't zero, as "words=5 strings=0x14".
@@ -74,7 +75,8 @@ func spell(t *testing.T, c Constants) string {
 	_, isGroup := c[wire.ConfigRegs]
 	for id, name := range configNames {
 		_, ok := c[uint32(id)]
-		if want := isGroup && !slices.Contains(linkOnly, name) || !isGroup && !slices.Contains(groupOnly, name); ok != want {
+		want := isGroup && !slices.Contains(linkOnly, name) || !isGroup && !slices.Contains(groupOnly, name)
+		if want = want && !slices.Contains(skbOnly, name); ok != want {
 			t.Errorf("constant %s: %v", name, ok)
 		}
 	}
@@ -85,6 +87,31 @@ func spell(t *testing.T, c Constants) string {
 		}
 	}
 	return strings.Join(parts, " ")
+}
+
+// TestFollowConstants: programs that follow packets choose among calls, whether or not a
+// condition says which.
+func TestFollowConstants(t *testing.T) {
+	target := targets(t)[1]
+	target.Follow = &plan.PacketParam{Word: 0}
+	for exits, want := range map[bool]uint64{false: 1, true: 2} {
+		c, _ := Options{Exits: exits}.Constants(1, target)
+		if c[wire.ConfigFollow] != 1 || c[wire.ConfigFilter] != want {
+			t.Errorf("exits %v: follow %d, filter %d", exits, c[wire.ConfigFollow], c[wire.ConfigFilter])
+		}
+	}
+	for _, test := range []struct {
+		copyOf, next int
+		want         Constants
+	}{
+		{-1, -1, Constants{wire.ConfigWords: 2, wire.ConfigCopyOf: 0, wire.ConfigSegments: 0, wire.ConfigSkbNext: 0}},
+		{1, -1, Constants{wire.ConfigWords: 2, wire.ConfigCopyOf: 2, wire.ConfigSegments: 0, wire.ConfigSkbNext: 0}},
+		{0, 0, Constants{wire.ConfigWords: 2, wire.ConfigCopyOf: 1, wire.ConfigSegments: 1, wire.ConfigSkbNext: 0}},
+	} {
+		if diff := cmp.Diff(test.want, NewSKBConstants(2, test.copyOf, test.next)); diff != "" {
+			t.Errorf("a copy of %d, next at %d (-want +got)\n%s", test.copyOf, test.next, diff)
+		}
+	}
 }
 
 func TestConstants(t *testing.T) {
@@ -343,9 +370,10 @@ func TestUnknownConstant(t *testing.T) {
 // they are functions.
 func TestObject(t *testing.T) {
 	s := object(t)
-	maps := []string{bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapCgroups, bpf.MapLost, bpf.MapAlone, bpf.MapTrees, bpf.MapControl}
+	maps := []string{bpf.MapFollowed, bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapCgroups, bpf.MapLost, bpf.MapAlone, bpf.MapTrees, bpf.MapControl}
 	programs := []string{
 		bpf.ProgEntry, bpf.ProgExit, bpf.ProgSession, bpf.ProgProbe, bpf.ProgFork, bpf.ProgFree, bpf.ProgSeen, bpf.ProgKprobe, bpf.ProgKretprobe, bpf.ProgWhoami, bpf.ProgPeek,
+		bpf.ProgFreedSKB, bpf.ProgNewSKB,
 	}
 	for _, name := range programs {
 		prog, ok := s.Programs[name]

@@ -42,6 +42,7 @@ func splice(insns asm.Instructions, e Expressions) (asm.Instructions, error) {
 		{wire.ConfigNodeCondition, func(top int16) (asm.Instructions, error) { return e.compile(e.NodeCondition, top) }},
 		{wire.ConfigTake, e.compileOutputs},
 		{wire.ConfigLocate, e.compileLocate},
+		{wire.ConfigSkb, func(top int16) (asm.Instructions, error) { return e.compileSKB(top), nil }},
 	} {
 		code, err := one.compile(top)
 		if err != nil {
@@ -182,6 +183,16 @@ func (e *Expressions) compileLocate(top int16) (asm.Instructions, error) {
 	code.Add(asm.Mov.Imm(asm.R0, codegen.Unread))
 	code.Place(end)
 	return code.Instructions()
+}
+
+// compileSKB makes code that finds ctx in R1 and leaves the address of the struct sk_buff
+// in R0 whose packet is followed.
+func (e *Expressions) compileSKB(top int16) asm.Instructions {
+	if e.Follow == nil {
+		return asm.Instructions{asm.Mov.Imm(asm.R0, 0)}
+	}
+	insns, frame := e.fetch([]int{e.Follow.Word}, top)
+	return append(insns, asm.LoadMem(asm.R0, asm.RFP, frame.Args+int16(wordSize*e.Follow.Word), asm.DWord))
 }
 
 // packetAt has the offsets of a packet's parts.

@@ -141,10 +141,10 @@ func TestSpliceLimits(t *testing.T) {
 
 // TestProgramsHaveMarks: the programs that run at entries ask and take, others don't.
 func TestProgramsHaveMarks(t *testing.T) {
-	for name, want := range map[string][5]int{
-		bpf.ProgEntry: {2, 0, 1, 2, 2}, bpf.ProgExit: {0, 2}, bpf.ProgSession: {2, 2, 1, 2, 2}, bpf.ProgProbe: {2, 2, 1, 2, 2}, bpf.ProgKprobe: {1, 0, 1, 1, 1}, bpf.ProgFree: {},
+	for name, want := range map[string][6]int{
+		bpf.ProgEntry: {2, 0, 1, 2, 2, 2}, bpf.ProgExit: {0, 2}, bpf.ProgSession: {2, 2, 1, 2, 2, 2}, bpf.ProgProbe: {2, 2, 1, 2, 2, 2}, bpf.ProgKprobe: {1, 0, 1, 1, 1, 1}, bpf.ProgFree: {},
 	} {
-		var n [5]int
+		var n [6]int
 		for _, ins := range object(t).Programs[name].Instructions {
 			if isMark(&ins) && uint32(ins.Constant) >= wire.ConfigCondition {
 				n[uint32(ins.Constant)-wire.ConfigCondition]++

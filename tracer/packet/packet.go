@@ -88,8 +88,11 @@ var FormFields = map[string][]string{
 	"xdp_frame": {"data", "len", "flags"},
 }
 
+// IsSKB tells whether it is that of a struct sk_buff.
+func (f *Form) IsSKB() bool { return f.Name == "sk_buff" }
+
 // hasRaw tells whether packets may begin with a network header.
-func (f *Form) hasRaw() bool { return f.Name == "sk_buff" }
+func (f *Form) hasRaw() bool { return f.IsSKB() }
 
 // FormOf returns how what a type points to has its packet, or ErrNoPacket.
 func FormOf(types *btfx.Types, pointer btfx.ID) (*Form, error) {

@@ -36,6 +36,7 @@ type Filters struct {
 	Packet  bool     // the packet at the entry is shown
 	Nodes   []string // over the parameters, at the entry: of a graph's nodes that are no roots
 	Packets Packets  // at the entry, too
+	Follow  bool     // once a call of a packet is shown, all are that it has
 	// Variable finds a global variable; nil: there are none.
 	Variable func(name string) (expr.Variable, bool, error)
 	// Targets name functions, and may each have an expression over the parameters. Of
@@ -94,11 +95,16 @@ func shortReason(err error) string {
 }
 
 func (t *Target) filter(f Filters, named []spec.Target) (err error) {
-	if len(f.Args)+len(f.Results) == 0 && f.Packets.isEmpty() && !slices.ContainsFunc(named, func(n spec.Target) bool { return n.Filter != "" }) {
+	if len(f.Args)+len(f.Results) == 0 && f.Packets.isEmpty() && !f.Follow && !slices.ContainsFunc(named, func(n spec.Target) bool { return n.Filter != "" }) {
 		return nil
 	}
 	if t.Raw {
 		return errors.New(ReasonNoPrototype)
+	}
+	if f.Follow {
+		if t.Follow, err = t.skb(); err != nil {
+			return err
+		}
 	}
 	entry := t.scope(f)
 	if t.Condition, err = allOf(f.Args, entry); err != nil {

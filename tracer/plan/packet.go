@@ -29,6 +29,9 @@ func (p Packets) isEmpty() bool {
 // errNoPacket tells why filters for packets do not apply.
 var errNoPacket = errors.New("no parameter is a pointer to a struct sk_buff, xdp_buff or xdp_frame")
 
+// errNoSKB tells why a packet is not followed.
+var errNoSKB = errors.New("no parameter is a pointer to a struct sk_buff, whose packet would be followed")
+
 // members spells what filters need of each struct that has a packet, %s, in C; "": it
 // has none. What is sent has no device before its way is known, and then that of the
 // way. What has been received loses its device in TCP (tcp_v4_rcv): then it is not
@@ -45,17 +48,26 @@ var members = map[string]struct{ device, net, mark string }{
 
 // packet returns the first parameter that has a packet.
 func (t *Target) packet() (*PacketParam, error) {
+	return t.packetIn(func(*packet.Form) bool { return true }, errNoPacket)
+}
+
+// skb returns the first parameter that is a struct sk_buff.
+func (t *Target) skb() (*PacketParam, error) {
+	return t.packetIn((*packet.Form).IsSKB, errNoSKB)
+}
+
+func (t *Target) packetIn(is func(*packet.Form) bool, none error) (*PacketParam, error) {
 	for _, param := range t.Params {
 		form, err := packet.FormOf(t.Types, param.Type)
 		switch {
-		case errors.Is(err, packet.ErrNoPacket):
+		case errors.Is(err, packet.ErrNoPacket), err == nil && !is(form):
 			continue
 		case err != nil:
 			return nil, err
 		}
 		return &PacketParam{form, param.Word}, nil
 	}
-	return nil, errNoPacket
+	return nil, none
 }
 
 // condition returns whether a target's packet is one of these.

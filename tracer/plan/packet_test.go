@@ -142,6 +142,44 @@ func TestPackets(t *testing.T) {
 	}
 }
 
+// TestFollow: a packet is followed by the parameter that is a struct sk_buff.
+func TestFollow(t *testing.T) {
+	skb, xdp, _ := packetTypes()
+	types := btftest.Types(t,
+		btftest.Func("input", btftest.Int, "n", btftest.Int, "x", xdp, "skb", skb),
+		btftest.Func("run_xdp", btftest.Int, "x", xdp),
+	)
+	k := &Kernel{Types: types, Modules: func() ([]Module, error) { return nil, nil }}
+	filter := func(text string) (*Plan, error) {
+		named, err := spec.ParseFiltered([]string{text})
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, err := Resolve(named, k)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p, p.Filter(Filters{Follow: true, Targets: named})
+	}
+	p, err := filter("input")
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := p.Targets[0].Expressions
+	if e.Follow == nil || e.Follow.Word != 2 || e.Condition != nil {
+		t.Errorf("%+v", e)
+	}
+	if followed := e.String(); followed == (Expressions{}).String() {
+		t.Errorf("%q is spelled as what is not followed", followed)
+	}
+	if _, err := filter("run_xdp"); err == nil || !strings.Contains(err.Error(), "filter calls of run_xdp: no parameter is a pointer to a struct sk_buff") {
+		t.Errorf("by name: %v", err)
+	}
+	if p, err := filter("*u*"); err != nil || len(p.Targets) != 1 || len(p.Skipped) != 1 || p.Skipped[0].Func != "run_xdp" {
+		t.Errorf("by a glob: %+v, %v", p, err)
+	}
+}
+
 // filteredPlan plans to trace a function, and filters its calls by their packets.
 func filteredPlan(t *testing.T, k *Kernel, name string, packets Packets) (*Plan, error) {
 	t.Helper()

@@ -103,6 +103,9 @@ type Expressions struct {
 	Outputs []Output
 	// Packet is the parameter whose packet at the entry is shown; nil: none.
 	Packet *PacketParam
+	// Follow is the parameter whose packet is followed: once a call of one is shown, all
+	// are that the packet has, until it is freed; nil: none.
+	Follow *PacketParam
 }
 
 // PacketParam is a parameter that has a packet.
@@ -145,6 +148,9 @@ func (e Expressions) String() string {
 	}
 	if e.Packet != nil {
 		fmt.Fprintf(&b, "%v %d;", *e.Packet.Form, e.Packet.Word)
+	}
+	if e.Follow != nil {
+		fmt.Fprintf(&b, "follow %d;", e.Follow.Word)
 	}
 	for _, o := range e.Outputs {
 		fmt.Fprintf(&b, "%d %s%+d %d;", o.Take, o.Tree, o.Disp, o.Size)

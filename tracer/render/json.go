@@ -181,11 +181,14 @@ type counts struct {
 	LostPackets     uint64 `json:"packets_lost,omitempty"`
 	NoPacket        uint64 `json:"packets_unknown,omitempty"`
 	LostOpens       uint64 `json:"late,omitempty"`
+	Followed        uint64 `json:"packets_followed,omitempty"`
+	NotFreed        uint64 `json:"packets_not_freed,omitempty"`
+	NotFollowed     uint64 `json:"packets_not_followed,omitempty"`
 }
 
 func countsOf(e *End) counts {
 	return counts{e.Events, e.Lost, e.RecursionMisses, e.Self, e.NoEntry, e.NoExit, e.Running,
-		e.ExitLost, e.NoTree, e.TooDeep, e.Unread, e.LostPackets, e.NoPacket, e.LostOpens}
+		e.ExitLost, e.NoTree, e.TooDeep, e.Unread, e.LostPackets, e.NoPacket, e.LostOpens, e.Followed, e.NotFreed, e.NotFollowed}
 }
 
 // appendObject appends a line by reflection: for what comes once.

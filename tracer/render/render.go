@@ -94,6 +94,8 @@ type End struct {
 	NoPacket    uint64 // packets of which it could not be told where they are, or be read
 	Unread      uint64 // calls left out, as it could not be read whether their packets match
 	LostOpens   uint64 // nodes that were shown at their end only
+
+	Followed, NotFreed, NotFollowed uint64 // packets: see tracer.Followed
 }
 
 // Loss is what is missing of one target's calls. Targets that miss nothing are

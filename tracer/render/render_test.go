@@ -319,7 +319,7 @@ func decode(t *testing.T, line []byte) map[string]any {
 // these: none may go, and what is new is to be documented.
 var documented = map[string]struct{ always, maybe string }{
 	"start": {always: "event kernel arch version argv targets realtime_offset_ns"},
-	"end":   {always: "event events lost recursion_misses self no_entry no_exit running targets skipped", maybe: "exit_lost roots_left_out too_deep packets_unread packets_lost packets_unknown late"},
+	"end":   {always: "event events lost recursion_misses self no_entry no_exit running targets skipped", maybe: "exit_lost roots_left_out too_deep packets_unread packets_lost packets_unknown packets_followed packets_not_freed packets_not_followed late"},
 	"entry": {"event id func module args time_ns cpu pid tid comm", "demangled packet values stack truncated stack_error"},
 	"exit":  {"event id func module retval time_ns cpu pid tid", "demangled args duration_ns comm packet values stack truncated stack_error"},
 	"call":  {"event id func module args retval duration_ns time_ns cpu pid tid comm", "demangled packet values stack truncated stack_error parent depth context own_ns end"},

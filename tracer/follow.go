@@ -1,0 +1,166 @@
+package tracer
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/cilium/ebpf"
+
+	"fgtrace/bpf"
+	"fgtrace/btfx"
+	"fgtrace/internal/bpfsys"
+	"fgtrace/tracer/build"
+	"fgtrace/tracer/plan"
+)
+
+// skbHook is a function of the kernel (net/core/skbuff.c, if nothing else is said) that
+// frees or returns a struct sk_buff.
+type skbHook struct {
+	name string
+	// frees tells that it frees its first argument. Else it returns a new one: see
+	// build.NewSKBConstants.
+	frees    bool
+	copyOf   int
+	segments bool // several, in a list
+}
+
+const copyOfNone = -1
+
+// skbHooks returns the functions that end what is followed, and those that make more of it:
+// not every kernel has all of them. What is freed in another way, such as by
+// kfree_skb_list, is forgotten when its memory is given to a new packet.
+func skbHooks() []skbHook {
+	return []skbHook{
+		{name: "kfree_skbmem", frees: true},
+		{name: "kfree_skb_partial", frees: true},
+		{name: "napi_skb_cache_put", frees: true},
+		{name: "napi_skb_free_stolen_head", frees: true},
+
+		{name: "__alloc_skb", copyOf: copyOfNone},
+		{name: "build_skb", copyOf: copyOfNone},
+		{name: "napi_build_skb", copyOf: copyOfNone}, // from 5.12 on
+
+		{name: "skb_clone"},
+		{name: "skb_copy"},
+		{name: "skb_copy_expand"},
+		{name: "__pskb_copy_fclone"},
+		{name: "alloc_skb_for_msg"},
+		{name: "skb_morph", copyOf: 1},
+		{name: "skb_segment", segments: true},
+		{name: "skb_segment_list", segments: true},
+		{name: "ip_frag_next"},  // net/ipv4/ip_output.c
+		{name: "ip6_frag_next"}, // net/ipv6/ip6_output.c
+	}
+}
+
+// followPackets attaches what follows packets through their copies, until they are freed.
+// It goes first: programs that are attached to a function later run before it, and so
+// show the call that frees a packet.
+func (s *Session) followPackets() error {
+	next, err := skbNext(s.kernel.Types)
+	if err != nil {
+		return err
+	}
+	for _, h := range skbHooks() {
+		id, ok := s.kernel.Types.FindFunc(h.name)
+		if !ok {
+			s.unwatchedSKBs = append(s.unwatchedSKBs, h.name)
+			continue
+		}
+		if err := s.hookSKB(h, id, next); err != nil {
+			if !isRefusal(err) {
+				return explain(fmt.Errorf("follow packets through %s: %w", h.name, err))
+			}
+			s.unwatchedSKBs = append(s.unwatchedSKBs, h.name)
+		}
+	}
+	// Without these a packet would be taken for the one that had its memory before.
+	for _, name := range []string{"kfree_skbmem", "__alloc_skb", "skb_clone"} {
+		if slices.Contains(s.unwatchedSKBs, name) {
+			return fmt.Errorf("follow packets: this kernel has no %s that can be traced", name)
+		}
+	}
+	return nil
+}
+
+func (s *Session) hookSKB(h skbHook, id btfx.ID, next int) error {
+	t, err := plan.NewTarget("", s.kernel.Types, h.name, id)
+	if err != nil {
+		return fmt.Errorf("read prototype: %w", err)
+	}
+	name, at, constants := bpf.ProgFreedSKB, ebpf.AttachTraceFEntry, build.Constants(nil)
+	if !h.frees {
+		if !h.segments {
+			next = -1
+		}
+		name, at, constants = bpf.ProgNewSKB, ebpf.AttachTraceFExit, build.NewSKBConstants(t.Words, h.copyOf, next)
+	}
+	prog, err := s.loadTracing(t, name, at, constants)
+	if err != nil {
+		return err
+	}
+	s.skbHooks = append(s.skbHooks, hookedSKB{h, prog})
+	link, err := bpfsys.AttachTracing(prog.FD())
+	if err != nil {
+		return err
+	}
+	s.others = append(s.others, link)
+	return nil
+}
+
+// hookedSKB is a hook with its program.
+type hookedSKB struct {
+	skbHook
+	prog *ebpf.Program
+}
+
+// skbNext returns the offset of the next struct sk_buff in a list, in bytes.
+func skbNext(types *btfx.Types) (int, error) {
+	id, ok := types.FindType(btfx.KindStruct, "sk_buff")
+	if !ok {
+		return 0, errors.New("follow packets: struct sk_buff is not in BTF")
+	}
+	next, err := types.Member(id, "next")
+	if err != nil {
+		return 0, fmt.Errorf("follow packets: %w", err)
+	}
+	return next.Offset / 8, nil
+}
+
+// Followed is what became of packets that were followed.
+type Followed struct {
+	Packets uint64 // with their copies
+	Left    uint64 // not freed, as far as is known
+	Lost    uint64 // maybe not followed: there was no room, or the kernel left out a run of a program
+}
+
+// Followed returns what became of packets that were followed.
+func (s *Session) Followed() (f Followed, err error) {
+	for _, word := range []struct {
+		offset uintptr
+		to     *uint64
+	}{{controlFollowed, &f.Packets}, {controlFollowing, &f.Left}, {controlUnfollowed, &f.Lost}} {
+		var failed error
+		*word.to, failed = s.getControl(word.offset)
+		err = errors.Join(err, failed)
+	}
+	for _, h := range s.skbHooks {
+		if h.frees || h.copyOf == copyOfNone {
+			continue // one of the others sees the same packet
+		}
+		stats, failed := h.prog.Stats()
+		if errors.Is(failed, ebpf.ErrNotSupported) {
+			break // it leaves out none
+		}
+		err = errors.Join(err, failed)
+		if failed == nil {
+			f.Lost += stats.RecursionMisses
+		}
+	}
+	return f, err
+}
+
+// UnwatchedSKBs returns the functions that make or free packets and that this kernel does
+// not have, or does not let be traced.
+func (s *Session) UnwatchedSKBs() []string { return s.unwatchedSKBs }
