@@ -240,7 +240,7 @@ func (m *matrix) build(t *testing.T) {
 		}
 		m.trace[arch] = filepath.Join(dir, "trace-"+arch)
 		m.test[arch] = filepath.Join(dir, "matrix-"+arch+".test")
-		m.inside[arch] = map[string]string{}
+		m.inside[arch] = map[string]string{recipesFile: filepath.Join("..", "docs", "recipes.md")}
 		builds := [][]string{
 			{"build", "-o", m.trace[arch], "fgtrace/cmd/trace"},
 			{"test", "-c", "-o", m.test[arch], "fgtrace/matrix"},
