@@ -76,10 +76,20 @@ func (m *Matcher) String() string {
 type Form struct {
 	Name   string // of the struct
 	Fields map[string]Field
+	Tag    TagForm
 }
 
 // Field is a member, in bytes.
 type Field struct{ Offset, Size int }
+
+// load returns what a member has of the struct at an address.
+func (f Field) load(addr uint64, read func(addr uint64, buf []byte) error) (uint64, error) {
+	var word [8]byte
+	if err := read(addr+uint64(f.Offset), word[:f.Size]); err != nil {
+		return 0, err
+	}
+	return binary.LittleEndian.Uint64(word[:]), nil
+}
 
 // FormFields are the members that are read of each type.
 var FormFields = map[string][]string{
@@ -113,23 +123,35 @@ func FormOf(types *btfx.Types, pointer btfx.ID) (*Form, error) {
 		return nil, ErrNoPacket
 	}
 	for _, name := range names {
-		m, err := types.Member(to, name)
+		field, err := fieldOf(types, to, name)
 		if err != nil && (name == "flags" || name == "end") {
 			continue // there are no fragments yet, or none that are read
 		}
 		if err != nil {
 			return nil, err
 		}
-		size, err := types.Size(m.Type)
-		if err != nil {
-			return nil, err
-		}
-		if m.Bits != 0 || m.Offset%8 != 0 || m.Offset/8%size != 0 || size > 8 {
-			return nil, fmt.Errorf("find %s of struct %s: it is no word", name, f.Name)
-		}
-		f.Fields[name] = Field{m.Offset / 8, size}
+		f.Fields[name] = field
+	}
+	if f.Name == "sk_buff" {
+		f.Tag = tagOf(types, to)
 	}
 	return f, nil
+}
+
+// fieldOf returns a member of a struct.
+func fieldOf(types *btfx.Types, id btfx.ID, name string) (Field, error) {
+	m, err := types.Member(id, name)
+	if err != nil {
+		return Field{}, err
+	}
+	size, err := types.Size(m.Type)
+	if err != nil {
+		return Field{}, err
+	}
+	if m.Bits != 0 || m.Offset%8 != 0 || m.Offset/8%size != 0 || size > 8 {
+		return Field{}, fmt.Errorf("find %s of struct %s: it is no word", name, types.Name(id))
+	}
+	return Field{m.Offset / 8, size}, nil
 }
 
 // EthernetHeader is the length of one, without tags.
@@ -171,17 +193,20 @@ func (m *Matcher) Match(addr uint64, read func(addr uint64, buf []byte) error) (
 	if err := read(v.base, packet); err != nil {
 		return false, err
 	}
-	return p.Run(packet)
+	tag, err := m.AskedTag(v.link).values(addr, read)
+	if err != nil {
+		return false, err
+	}
+	return p.Run(packet, tag)
 }
 
 func (f *Form) view(addr uint64, read func(addr uint64, buf []byte) error) (view, error) {
 	values := map[string]uint64{}
 	for name, field := range f.Fields {
-		var word [8]byte
-		if err := read(addr+uint64(field.Offset), word[:field.Size]); err != nil {
+		var err error
+		if values[name], err = field.load(addr, read); err != nil {
 			return view{}, err
 		}
-		values[name] = binary.LittleEndian.Uint64(word[:])
 	}
 	data := values["data"]
 	switch f.Name {

@@ -2,6 +2,7 @@ package packet
 
 import (
 	"fmt"
+	"slices"
 
 	"golang.org/x/net/bpf"
 )
@@ -84,9 +85,18 @@ func unrolled(insns []bpf.Instruction) []bpf.Instruction {
 	return all
 }
 
-// Run runs it over a packet of which all is there.
-func (p *Program) Run(packet []byte) (bool, error) {
-	vm, err := bpf.NewVM(p.Insns)
+// Run runs it over a packet of which all is there, given what extensions load that are
+// not about its bytes.
+func (p *Program) Run(packet []byte, extensions map[bpf.Extension]uint32) (bool, error) {
+	insns := slices.Clone(p.Insns)
+	for i, ins := range insns { // the machine has none but the length
+		if load, ok := ins.(bpf.LoadExtension); ok {
+			if v, ok := extensions[load.Num]; ok {
+				insns[i] = bpf.LoadConstant{Dst: bpf.RegA, Val: v}
+			}
+		}
+	}
+	vm, err := bpf.NewVM(insns)
 	if err != nil {
 		return false, fmt.Errorf("run filter: %w", err)
 	}

@@ -16,3 +16,8 @@
 #define PACKAGE_NAME "pcap"
 #define SIZEOF_CONST_CHAR_P 4
 #define SIZEOF_VOID_P 4
+
+/* What linux/filter.h has of VLAN tags: Linux' extensions to classic BPF. */
+#define SKF_AD_OFF (-0x1000)
+#define SKF_AD_VLAN_TAG 44
+#define SKF_AD_VLAN_TAG_PRESENT 48

@@ -47,6 +47,8 @@ EXPORT(compile) int compile(const char *text, int link_type, int snaplen, int op
 	pcap.linktype = link_type;
 	pcap.snapshot = snaplen;
 	pcap.activated = 1;
+	/* As of a live capture, where a VLAN's tag may be beside the packet. */
+	pcap.bpf_codegen_flags = BPF_SPECIAL_VLAN_HANDLING;
 	if (pcap_compile(&pcap, &program, text, optimize, netmask) < 0)
 		return -1;
 	return program.bf_len;

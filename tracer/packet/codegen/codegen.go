@@ -2,7 +2,10 @@
 package codegen
 
 import (
+	"cmp"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/cilium/ebpf/asm"
 	"golang.org/x/net/bpf"
@@ -24,11 +27,11 @@ type coder struct {
 	*bpfasm.Code
 	top            int16
 	form           *packet.Form
-	fields         int16 // where the members of the struct are on the stack
-	first          int   // of the members: offset in the struct
-	total          int16 // the packet's length
-	slot           int16 // of 8 bytes
-	shared         int16 // where the address of a struct sk_buff's fragments goes; 0: nobody asks
+	tag            *packet.TagForm                       // the struct's members that are asked for; nil: nobody asks
+	get            func(r asm.Register, of packet.Field) // loads a member of the struct, until a program begins
+	total          int16                                 // the packet's length
+	slot           int16                                 // of 8 bytes
+	shared         int16                                 // where the address of a struct sk_buff's fragments goes; 0: nobody asks
 	accept, reject bpfasm.Label
 	short          bpfasm.Label // R1 bytes are needed: more than follow one another
 	unread         bpfasm.Label // memory can't be read
@@ -50,6 +53,7 @@ type Options struct {
 // top down to bottom.
 func AppendCode(m *packet.Matcher, to *bpfasm.Code, o Options) (bottom int16, err error) {
 	c, restore := newCoder(to, o)
+	c.tag = cmp.Or(m.AskedTag(packet.Ethernet), m.AskedTag(packet.Raw))
 	starts := [2]bpfasm.Label{c.Label(), c.Label()}
 	outer := starts
 	if m.Tunnel != nil {
@@ -71,7 +75,7 @@ func AppendCode(m *packet.Matcher, to *bpfasm.Code, o Options) (bottom int16, er
 			continue
 		}
 		at := c.top
-		if err := c.program(p, packet.Link(l)); err != nil {
+		if err := c.program(p, packet.Link(l), m.AskedTag(packet.Link(l))); err != nil {
 			return 0, err
 		}
 		bottom, c.top = min(bottom, c.top), at
@@ -122,8 +126,10 @@ func newCoder(to *bpfasm.Code, o Options) (c *coder, restore func()) {
 }
 
 // Place says where the parts of a packet's place are written: offsets in bytes, of words
-// but for Raw, which has one byte and is 1 where the packet begins with a network header. A length that is not known is Linear's.
-type Place struct{ Start, Linear, Length, Shared, Raw int16 }
+// but for Raw, which has one byte and is 1 where the packet begins with a network header,
+// and for those of packet.Tag, which have two each and are written only if there is one.
+// A length that is not known is Linear's.
+type Place struct{ Start, Linear, Length, Shared, Raw, TagProto, TagTCI int16 }
 
 // AppendLocate appends code that finds the address of the struct in R0, writes where its
 // packet is to memory whose address is at the offset to from the frame pointer, and goes
@@ -135,6 +141,9 @@ func AppendLocate(f *packet.Form, code *bpfasm.Code, o Options, to int16, place 
 	end := c.Label()
 	c.shared = c.room(8)
 	c.Add(asm.Mov.Imm(asm.R1, 0), asm.StoreMem(asm.RFP, c.shared, asm.R1, asm.DWord))
+	if f.HasTag() {
+		c.tag = &f.Tag
+	}
 	c.find(f, o.Direct, starts)
 	for l, start := range starts {
 		if !c.Used(start) {
@@ -158,6 +167,7 @@ func AppendLocate(f *packet.Form, code *bpfasm.Code, o Options, to int16, place 
 			asm.Mov.Imm(asm.R2, int32(l)),
 			asm.StoreMem(asm.R1, place.Raw, asm.R2, asm.Byte),
 		)
+		c.writeTag(asm.R1, place)
 		c.Jump(end)
 	}
 	c.Place(c.unread)
@@ -189,16 +199,16 @@ func (c *coder) read(to int16, size int) {
 // regLinear and total set.
 func (c *coder) find(f *packet.Form, isDirect bool, starts [2]bpfasm.Label) {
 	c.form = f
-	get := func(r asm.Register, name string) {
-		field := f.Fields[name]
-		c.Add(asm.LoadMem(r, regX, int16(field.Offset), bpfasm.SizeOf(field.Size)))
-	}
 	if isDirect {
 		c.JumpIf(asm.JSGE, asm.R0, 0, c.unread) // it is none of the kernel's
 		c.Add(asm.Mov.Reg(regX, asm.R0))
+		c.get = func(r asm.Register, of packet.Field) {
+			c.Add(asm.LoadMem(r, regX, int16(of.Offset), bpfasm.SizeOf(of.Size)))
+		}
 	} else {
-		get = c.members(f)
+		c.members(f)
 	}
+	get := func(r asm.Register, name string) { c.get(r, f.Fields[name]) }
 	if f.Name == "sk_buff" {
 		c.findSkb(get, starts)
 		return
@@ -224,23 +234,25 @@ func (c *coder) find(f *packet.Form, isDirect bool, starts [2]bpfasm.Label) {
 	c.Jump(starts[packet.Ethernet])
 }
 
-// members copies those of the struct at R0, and returns what loads one.
-func (c *coder) members(f *packet.Form) func(r asm.Register, name string) {
-	last := 0
-	c.first = 1 << 30
-	for _, field := range f.Fields {
-		c.first = min(c.first, field.Offset&^7)
+// members copies those of the struct at R0 that are asked for.
+func (c *coder) members(f *packet.Form) {
+	all := slices.Collect(maps.Values(f.Fields))
+	if c.tag != nil {
+		all = append(all, c.tag.Present, c.tag.Proto, c.tag.TCI)
+	}
+	first, last := 1<<30, 0
+	for _, field := range all {
+		first = min(first, field.Offset&^7)
 		last = max(last, field.Offset+field.Size)
 	}
-	c.fields = c.room(last - c.first)
+	at := c.room(last - first)
 	c.Add(asm.Mov.Reg(asm.R3, asm.R0))
-	if c.first != 0 {
-		c.Add(asm.Add.Imm(asm.R3, int32(c.first)))
+	if first != 0 {
+		c.Add(asm.Add.Imm(asm.R3, int32(first)))
 	}
-	c.read(c.fields, last-c.first)
-	return func(r asm.Register, name string) {
-		field := f.Fields[name]
-		c.Add(asm.LoadMem(r, asm.RFP, c.fields+int16(field.Offset-c.first), bpfasm.SizeOf(field.Size)))
+	c.read(at, last-first)
+	c.get = func(r asm.Register, of packet.Field) {
+		c.Add(asm.LoadMem(r, asm.RFP, at+int16(of.Offset-first), bpfasm.SizeOf(of.Size)))
 	}
 }
 
@@ -303,9 +315,12 @@ func (c *coder) begins(get func(asm.Register, string), data asm.Register) func(s
 	}
 }
 
-// program writes the code of a program.
-func (c *coder) program(p *packet.Program, l packet.Link) error {
+// program writes the code of a program, given where the tag is that it asks for.
+func (c *coder) program(p *packet.Program, l packet.Link, tag *packet.TagForm) error {
 	r := runner{coder: c, p: p, labels: make([]bpfasm.Label, len(p.Insns))}
+	if tag != nil {
+		r.keepTag(tag)
+	}
 	if r.chunkSize = chunkOf(p); r.chunkSize > 0 {
 		// Behind an Ethernet header words are aligned.
 		shift := map[packet.Link]int{packet.Ethernet: 2}[l]
@@ -344,6 +359,7 @@ type runner struct {
 	chunk     int16          // where the packet's first bytes are on the stack
 	chunkSize int
 	memory    map[int]int16 // the words M[] that are loaded
+	kept      map[bpf.Extension]int16
 }
 
 func (r *runner) remember(n int) {
@@ -384,11 +400,7 @@ func (r *runner) instruction(i int, ins bpf.Instruction) error {
 		r.fixed(regX, load{ins.Off, 1})
 		r.Add(asm.And.Imm(regX, 15), asm.LSh.Imm(regX, 2))
 	case bpf.LoadExtension:
-		if ins.Num != bpf.ExtLen {
-			return fmt.Errorf("no extension %d", ins.Num)
-		}
-		r.Add(asm.LoadMem(regA, asm.RFP, r.total, asm.DWord))
-		r.JumpIf(asm.JEq, regA, packet.UnknownLength, r.unread)
+		return r.extension(ins.Num)
 	case bpf.ALUOpConstant:
 		r.Set(asm.R1, uint64(ins.Val))
 		return r.calculate(ins.Op, asm.R1)
@@ -426,6 +438,20 @@ func (r *runner) instruction(i int, ins bpf.Instruction) error {
 		r.Jump(r.accept)
 	default:
 		return fmt.Errorf("unknown %T", ins)
+	}
+	return nil
+}
+
+// extension loads what is not among the packet's bytes.
+func (r *runner) extension(which bpf.Extension) error {
+	switch which {
+	case bpf.ExtLen:
+		r.Add(asm.LoadMem(regA, asm.RFP, r.total, asm.DWord))
+		r.JumpIf(asm.JEq, regA, packet.UnknownLength, r.unread)
+	case bpf.ExtVLANTagPresent, bpf.ExtVLANTag:
+		r.loadTag(which)
+	default:
+		return fmt.Errorf("no extension %d", which)
 	}
 	return nil
 }

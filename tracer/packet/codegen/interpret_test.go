@@ -4,11 +4,13 @@ import (
 	"encoding/binary"
 
 	"golang.org/x/net/bpf"
+
+	"fgtrace/tracer/packet"
 )
 
 // interpret runs classic BPF as bpf_filter(3) does: also what goes back, which package
-// bpf does not.
-func interpret(insns []bpf.Instruction, p []byte) bool {
+// bpf does not, and what asks for a tag beside the packet.
+func interpret(insns []bpf.Instruction, p []byte, tag packet.Tag) bool {
 	var a, x uint32
 	var memory [16]uint32
 	load := func(off uint64, size int) (v uint32, ok bool) {
@@ -99,8 +101,20 @@ func interpret(insns []bpf.Instruction, p []byte) bool {
 		case bpf.LoadMemShift:
 			x, ok = load(uint64(ins.Off), 1)
 			x = x & 15 * 4
-		case bpf.LoadExtension: // the length: pcapfilter makes no other
-			a = uint32(len(p))
+		case bpf.LoadExtension: // pcapfilter makes no other
+			switch ins.Num {
+			case bpf.ExtLen:
+				a = uint32(len(p))
+			case bpf.ExtVLANTag:
+				a = uint32(tag.TCI)
+			case bpf.ExtVLANTagPresent:
+				a = 0
+				if tag.Proto != 0 {
+					a = 1
+				}
+			default:
+				return false
+			}
 		case bpf.ALUOpConstant:
 			ok = calculate(ins.Op, ins.Val)
 		case bpf.ALUOpX:

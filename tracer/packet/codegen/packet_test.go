@@ -24,16 +24,35 @@ import (
 	"fgtrace/tracer/packet"
 )
 
+// tagLayout is how a struct sk_buff has a tag beside its packet.
+type tagLayout string
+
+const (
+	tagBit tagLayout = "a bit" // tells whether there is one
+	tagAll tagLayout = "all"   // of it is 0, or there is one
+)
+
 // kernelTypes are the packets' structs, with members where no kernel has them.
-func kernelTypes(t testing.TB) map[string]*packet.Form {
+func kernelTypes(t testing.TB, tag tagLayout) map[string]*packet.Form {
 	t.Helper()
 	u16 := &btf.Int{Name: "unsigned short", Size: 2}
+	u8 := &btf.Int{Name: "unsigned char", Size: 1}
+	tags := map[tagLayout][]btf.Member{
+		tagBit: {
+			{Name: "vlan_proto", Type: u16, Offset: 8 * 32}, {Name: "vlan_tci", Type: u16, Offset: 8 * 34},
+			{Name: "other", Type: u8, Offset: 8 * 38, BitfieldSize: tagShift}, {Name: "vlan_present", Type: u8, Offset: 8*38 + tagShift, BitfieldSize: 1},
+		},
+		tagAll: {{Type: &btf.Union{Size: 4, Members: []btf.Member{
+			{Name: "vlan_all", Type: btftest.U32},
+			{Type: &btf.Struct{Size: 4, Members: []btf.Member{{Name: "vlan_proto", Type: u16}, {Name: "vlan_tci", Type: u16, Offset: 8 * 2}}}},
+		}}, Offset: 8 * 32}},
+	}
 	structs := []*btf.Struct{
-		{Name: "sk_buff", Size: 120, Members: []btf.Member{
-			{Name: "len", Type: btftest.U32, Offset: 8 * 20}, {Name: "data_len", Type: btftest.U32, Offset: 8 * 24},
-			{Name: "mac_header", Type: u16, Offset: 8 * 30}, {Name: "network_header", Type: u16, Offset: 8 * 36},
-			{Name: "head", Type: btftest.VoidP, Offset: 8 * 96}, {Name: "data", Type: btftest.VoidP, Offset: 8 * 104},
-		}},
+		{Name: "sk_buff", Size: 120, Members: append(tags[tag],
+			btf.Member{Name: "len", Type: btftest.U32, Offset: 8 * 20}, btf.Member{Name: "data_len", Type: btftest.U32, Offset: 8 * 24},
+			btf.Member{Name: "mac_header", Type: u16, Offset: 8 * 30}, btf.Member{Name: "network_header", Type: u16, Offset: 8 * 36},
+			btf.Member{Name: "head", Type: btftest.VoidP, Offset: 8 * 96}, btf.Member{Name: "data", Type: btftest.VoidP, Offset: 8 * 104},
+		)},
 		{Name: "xdp_buff", Size: 56, Members: []btf.Member{
 			{Name: "data", Type: btftest.VoidP}, {Name: "data_end", Type: btftest.VoidP, Offset: 8 * 8}, {Name: "flags", Type: btftest.U32, Offset: 8 * 52},
 		}},
@@ -66,12 +85,14 @@ func kernelTypes(t testing.TB) map[string]*packet.Form {
 	return forms
 }
 
-// memory is where a test has a struct and its packet.
+// memory is where a test has a struct and its packet, and maybe a tag beside that.
 type memory struct {
 	raw []byte
+	tag packet.Tag
 }
 
 const (
+	tagShift   = 3 // of the bit that tells of a tag
 	memoryAddr = uint64(0xffff888000100000)
 	structAt   = 64
 	headAt     = 256
@@ -93,6 +114,25 @@ func (m *memory) put(offset int, size int, value uint64) {
 	var word [8]byte
 	binary.LittleEndian.PutUint64(word[:], value)
 	copy(m.raw[structAt+offset:], word[:size])
+}
+
+// putTag writes a tag as both layouts have it.
+func (m *memory) putTag(tag packet.Tag) {
+	m.tag = tag
+	binary.BigEndian.PutUint16(m.raw[structAt+32:], tag.Proto)
+	m.put(34, 2, uint64(tag.TCI))
+	m.raw[structAt+38] &^= 1 << tagShift
+	if tag.Proto != 0 {
+		m.raw[structAt+38] |= 1 << tagShift
+	}
+}
+
+// tagOf is what the struct of a placing has.
+func (m *memory) tagOf(p placing) packet.Tag {
+	if p.form != "sk_buff" {
+		return packet.Tag{}
+	}
+	return m.tag
 }
 
 // placing is a way in which a packet is in memory.
@@ -147,6 +187,7 @@ func (p placing) place(r *rand.Rand, bytes []byte, linear int) *memory {
 	for i := range m.raw {
 		m.raw[i] = byte(r.Uint32())
 	}
+	m.putTag(randomTag(r))
 	at := 16 * (1 + r.IntN(8))
 	copy(m.raw[headAt+at:], bytes)
 	clear(m.raw[headAt+at+linear : headAt+at+len(bytes)]) // these are elsewhere
@@ -246,7 +287,12 @@ var filters = sync.OnceValues(func() (all []packet.Filter, err error) {
 // TestFilters compares compiled filters with an interpreter of classic BPF, over
 // packets of all kinds in all places.
 func TestFilters(t *testing.T) {
-	forms := kernelTypes(t)
+	for _, layout := range []tagLayout{tagBit, tagAll} {
+		t.Run(string(layout), func(t *testing.T) { testFilters(t, kernelTypes(t, layout)) })
+	}
+}
+
+func testFilters(t *testing.T, forms map[string]*packet.Form) {
 	all, err := filters()
 	if err != nil || len(all) < 110 {
 		t.Fatalf("%d filters, %v", len(all), err)
@@ -282,7 +328,7 @@ func TestFilters(t *testing.T) {
 		m := p.place(r, bytes, len(bytes))
 		for i, pair := range pairs[p.form] {
 			program := pair.matcher.Programs[p.link]
-			want := program != nil && interpret(sources[i][p.link], bytes)
+			want := program != nil && interpret(sources[i][p.link], bytes, m.tagOf(p))
 			byEval, err := pair.matcher.Match(memoryAddr+structAt, m.read)
 			if err != nil || byEval != want {
 				t.Fatalf("%s, %s: %v, %v, want %v: % x", all[i].Text, p.name, byEval, err, want, bytes)
@@ -305,7 +351,7 @@ func TestFilters(t *testing.T) {
 // TestFragments: of packets that do not lie in one piece, what is behind the first is
 // not read, and never taken for something else.
 func TestFragments(t *testing.T) {
-	forms := kernelTypes(t)
+	forms := kernelTypes(t, tagAll)
 	all, err := filters()
 	if err != nil {
 		t.Fatal(err)
@@ -329,12 +375,13 @@ func TestFragments(t *testing.T) {
 				continue
 			}
 			linear := p.pulled + r.IntN(len(bytes)-p.pulled+1)
-			got, err := code.run(p.place(r, bytes, linear))
+			memory := p.place(r, bytes, linear)
+			got, err := code.run(memory)
 			if err != nil {
 				t.Fatalf("%s, %s: %v", f.Text, p.name, err)
 			}
 			answers[got]++
-			whole := interpret(sources[p.link], bytes)
+			whole := interpret(sources[p.link], bytes, memory.tagOf(p))
 			// What it says is so of the whole packet.
 			if got != answerUnread && (got == 1) != whole {
 				t.Fatalf("%s, %s: %d of %d bytes: %d, want %v: % x", f.Text, p.name, linear, len(bytes), got, whole, bytes)
@@ -353,7 +400,7 @@ func TestFragments(t *testing.T) {
 
 // TestUnread: a struct, or a packet, that is not there.
 func TestUnread(t *testing.T) {
-	forms := kernelTypes(t)
+	forms := kernelTypes(t, tagAll)
 	f := packet.Filter{Ethernet: []bpf.RawInstruction{{Op: 0x30, K: 12}, {Op: 0x6, K: 1}}}
 	for form := range packet.FormFields {
 		m, err := f.Of(forms[form])
@@ -374,7 +421,7 @@ func TestUnread(t *testing.T) {
 // TestUnknown: what is in a struct sk_buff before anything tells where a packet begins,
 // and lengths that are not known, are no packet that does not match.
 func TestUnknown(t *testing.T) {
-	forms := kernelTypes(t)
+	forms := kernelTypes(t, tagAll)
 	of := func(form string, insns ...bpf.RawInstruction) compiled {
 		f := packet.Filter{Ethernet: insns, Raw: insns}
 		m, err := f.Of(forms[form])
@@ -404,7 +451,7 @@ func TestUnknown(t *testing.T) {
 
 // TestProtochain: headers that follow one another, up to as many as are looked at.
 func TestProtochain(t *testing.T) {
-	forms := kernelTypes(t)
+	forms := kernelTypes(t, tagAll)
 	for _, text := range []string{"ip6 protochain 17", "ip6 protochain 6 or ip6 protochain 17", "not ip6 protochain 6 and ip6"} {
 		insns, err := pcapfilter.Compile(context.Background(), text, pcapfilter.Options{LinkType: pcapfilter.Raw, Snaplen: 262144})
 		if err != nil {
@@ -432,7 +479,7 @@ func TestProtochain(t *testing.T) {
 			}
 			p = append(p, make([]byte, 40)...)
 			got, err := code.run(sent.place(rand.New(rand.NewPCG(7, 8)), p, len(p)))
-			want := map[bool]int{true: 1}[interpret(source, p)]
+			want := map[bool]int{true: 1}[interpret(source, p, packet.Tag{})]
 			if err != nil || got != want && (got != answerUnread || headers < 8) {
 				t.Errorf("%s, %d headers: %d, %v, want %d", text, headers, got, err, want)
 			}

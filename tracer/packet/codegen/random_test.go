@@ -3,6 +3,8 @@ package codegen
 import (
 	"encoding/binary"
 	"math/rand/v2"
+
+	"fgtrace/tracer/packet"
 )
 
 // randomPacket makes a packet of what networks carry, some of them cut off or damaged.
@@ -30,6 +32,17 @@ func randomPacket(r *rand.Rand, withEthernet bool) []byte {
 func pick[T any](r *rand.Rand, of ...T) T { return of[r.IntN(len(of))] }
 
 func be16(v int) []byte { return binary.BigEndian.AppendUint16(nil, uint16(v)) }
+
+// randomTag makes a tag beside a packet, or none.
+func randomTag(r *rand.Rand) packet.Tag {
+	if r.IntN(3) > 0 {
+		return packet.Tag{}
+	}
+	return packet.Tag{
+		Proto: uint16(pick(r, packet.EtherVLAN, packet.EtherQinQ)),
+		TCI:   uint16(pick(r, 0, 5, 7, 10, 100, r.IntN(4096)) | pick(r, 0, 0x1000, 0xe000)),
+	}
+}
 
 func randomEthernet(r *rand.Rand) []byte {
 	mac := func() []byte {

@@ -95,7 +95,7 @@ func tunnelled(r *rand.Rand, isEthernet bool) (bytes []byte, inner int, link pac
 // TestTunnels: filters for what is inside of packets, compared with an interpreter over
 // that alone.
 func TestTunnels(t *testing.T) {
-	forms := kernelTypes(t)
+	forms := kernelTypes(t, tagBit)
 	all, err := filters()
 	if err != nil {
 		t.Fatal(err)
@@ -120,7 +120,7 @@ func TestTunnels(t *testing.T) {
 			p := placings[r.IntN(len(placings))]
 			bytes, inner, link, ok := tunnelled(r, p.link == packet.Ethernet)
 			m := matchers[p.form]
-			want := ok && m.Programs[link] != nil && interpret(sources[link], bytes[inner:])
+			want := ok && m.Programs[link] != nil && interpret(sources[link], bytes[inner:], packet.Tag{})
 			linear := len(bytes)
 			isCut := r.IntN(4) == 0 && p.form == "sk_buff"
 			if isCut {
@@ -152,7 +152,7 @@ func TestTunnels(t *testing.T) {
 
 // TestTunnelEnds: packets that end in a tunnel's headers have nothing inside.
 func TestTunnelEnds(t *testing.T) {
-	forms := kernelTypes(t)
+	forms := kernelTypes(t, tagBit)
 	yes := []bpf.RawInstruction{{Op: 0x6, K: 1}}
 	m, err := (&packet.Filter{Ethernet: yes, Raw: yes, Tunnel: ports()}).Of(forms["sk_buff"])
 	if err != nil {
