@@ -22,7 +22,8 @@ func TestGuestDirect(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := []bpf.RawInstruction{{Op: 0x30}, {Op: 0x16}} // whatever the first byte is but 0
+	first := []bpf.RawInstruction{{Op: 0x30}, {Op: 0x16}}                                                                 // whatever the first byte is but 0
+	tag := []bpf.RawInstruction{{Op: 0x30, K: 0xfffff030}, {Op: 0x07}, {Op: 0x30, K: 0xfffff02c}, {Op: 0x0c}, {Op: 0x16}} // its presence and TCI, added
 	for _, test := range []struct {
 		function string
 		filters  plan.Filters
@@ -30,6 +31,7 @@ func TestGuestDirect(t *testing.T) {
 		{"icmp_rcv", plan.Filters{Args: []string{"skb->len > 100 && skb->protocol != 8 && skb->mark == 1"}}},
 		{"icmp_rcv", plan.Filters{Args: []string{"skb->dev->ifindex == 1"}}},
 		{"icmp_rcv", plan.Filters{Packets: plan.Packets{Filter: &packet.Filter{Ethernet: first, Raw: first}}}},
+		{"icmp_rcv", plan.Filters{Packets: plan.Packets{Filter: &packet.Filter{Ethernet: tag, Raw: tag}}}},
 		{"vfs_fsync", plan.Filters{Args: []string{"file->f_inode->i_sb->s_flags && file->f_path.dentry->d_inode->i_size > 5"}}},
 		{"icmp_rcv", plan.Filters{Outputs: []string{"skb->dev->ifindex", "skb->dev->name"}, Packet: true}},
 		{"ip_rcv", plan.Filters{Packets: plan.Packets{Device: "lo", NetNS: 1, Mark: &plan.Mark{Value: 1, Mask: 1}}}},

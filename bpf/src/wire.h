@@ -180,7 +180,9 @@ struct packet {
 	u32 size;   /* of the bytes behind this */
 	u8 raw;     /* 1: it begins with a network header, 0: with one of Ethernet */
 	u8 more;    /* 1: not the packet, but bytes of it that come next, or that could not be read */
-	u8 pad[2];
+	u16 vlan_proto; /* of a tag that is not in the packet; 0: there is none */
+	u16 vlan_tci;
+	u8 pad[6];
 };
 
 /* Per target and CPU. */

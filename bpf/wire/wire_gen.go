@@ -35,18 +35,20 @@ type Output struct {
 const OutputSize = 8
 
 type Packet struct {
-	_      structs.HostLayout
-	Start  uint64
-	Linear int64
-	Length int64
-	Shared uint64
-	Size   uint32
-	Raw    uint8
-	More   uint8
-	Pad    [2]uint8
+	_         structs.HostLayout
+	Start     uint64
+	Linear    int64
+	Length    int64
+	Shared    uint64
+	Size      uint32
+	Raw       uint8
+	More      uint8
+	VlanProto uint16
+	VlanTci   uint16
+	Pad       [6]uint8
 }
 
-const PacketSize = 40
+const PacketSize = 48
 
 type String struct {
 	_    structs.HostLayout

@@ -144,7 +144,9 @@ type Packet struct {
 	Linear int64
 	Length int64
 	Raw    bool
-	More   bool // Data are bytes of the packet that come next
+	More   bool   // Data are bytes of the packet that come next
+	Proto  uint16 // of a VLAN's tag
+	TCI    uint16
 	Depth  int64
 	Data   []byte
 }
@@ -165,7 +167,10 @@ func (p Packet) Bytes() []byte {
 	if p.More {
 		more = 1
 	}
-	b = append(append(b, raw, more, 0, 0), p.Data...)
+	b = append(b, raw, more)
+	b = binary.LittleEndian.AppendUint16(b, p.Proto)
+	b = binary.LittleEndian.AppendUint16(b, p.TCI)
+	b = append(append(b, make([]byte, 6)...), p.Data...)
 	for _, room := range []int{128, 512, 2048, 16384, 65536} {
 		if len(p.Data) <= room {
 			return append(b, bytes.Repeat([]byte{byte(old)}, room-len(p.Data))...)

@@ -176,6 +176,7 @@ func (e *Expressions) compileLocate(top int16) (asm.Instructions, error) {
 	packetcode.AppendLocate(e.Packet.Form, &code, packetcode.Options{Top: frame.Top, Unread: unread, Direct: e.isDirect()}, to, packetcode.Place{
 		Start: int16(unsafe.Offsetof(packetAt.Start)), Linear: int16(unsafe.Offsetof(packetAt.Linear)),
 		Length: int16(unsafe.Offsetof(packetAt.Length)), Shared: int16(unsafe.Offsetof(packetAt.Shared)), Raw: int16(unsafe.Offsetof(packetAt.Raw)),
+		TagProto: int16(unsafe.Offsetof(packetAt.VlanProto)), TagTCI: int16(unsafe.Offsetof(packetAt.VlanTci)),
 	})
 	code.Add(asm.Mov.Imm(asm.R0, codegen.Yes))
 	code.Jump(end)

@@ -35,8 +35,9 @@ type Call struct {
 // Packet is the packet of a call at its entry.
 type Packet struct {
 	Link   packet.Link
-	Length int    // in bytes
-	Data   []byte // the first ones of them
+	Tag    packet.Tag // of one without an Ethernet header: others have it in Data
+	Length int        // in bytes
+	Data   []byte     // the first ones of them
 }
 
 // Duration returns the time between entry and exit in nanoseconds.

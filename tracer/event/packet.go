@@ -20,6 +20,9 @@ type Packet struct {
 	More   bool   // Data are bytes of the packet that come next
 	Length int    // of the packet in bytes, of which Data has the first ones
 	Data   []byte
+
+	// Of a VLAN's tag that is not in the packet, but beside it; TagProto 0: there is none.
+	TagProto, TagTCI uint16
 }
 
 // DecodePacket reads the record of a packet of one of so many targets. An error says
@@ -41,7 +44,9 @@ func DecodePacket(raw []byte, targets int) (Packet, error) {
 	return Packet{
 		Frame: h.frame(), Target: int(h.target()), Depth: int(h.frames()), Data: data[:size],
 		Raw: p[unsafe.Offsetof(packetAt.Raw)] != 0, More: p[unsafe.Offsetof(packetAt.More)] != 0,
-		Length: max(int(length), int(size)),
+		TagProto: binary.LittleEndian.Uint16(p[unsafe.Offsetof(packetAt.VlanProto):]),
+		TagTCI:   binary.LittleEndian.Uint16(p[unsafe.Offsetof(packetAt.VlanTci):]),
+		Length:   max(int(length), int(size)),
 	}, nil
 }
 

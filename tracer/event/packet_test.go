@@ -36,6 +36,7 @@ func TestDecodePacket(t *testing.T) {
 		"cut":                {func(*wiretest.Packet) {}, func(*Packet) {}},
 		"whole":              {func(p *wiretest.Packet) { p.Length = 5 }, func(p *Packet) { p.Length = 5 }},
 		"raw":                {func(p *wiretest.Packet) { p.Raw = true }, func(p *Packet) { p.Raw = true }},
+		"tagged":             {func(p *wiretest.Packet) { p.Proto, p.TCI = 0x88a8, 0xe005 }, func(p *Packet) { p.TagProto, p.TagTCI = 0x88a8, 0xe005 }},
 		"more":               {func(p *wiretest.Packet) { p.More = true }, func(p *Packet) { p.More = true }},
 		"more of a raw one":  {func(p *wiretest.Packet) { p.Raw, p.More = true, true }, func(p *Packet) { p.Raw, p.More = true, true }},
 		"nothing there":      {func(p *wiretest.Packet) { p.Linear, p.Data = 0, nil }, func(p *Packet) { p.Data = nil }},
@@ -99,9 +100,9 @@ func TestDecodePacketErrors(t *testing.T) {
 		"it is one":         {packet.Bytes(), 2, ""},
 		"empty":             {nil, 2, "decode packet: 0 bytes, less than any"},
 		"a header":          {packet.Bytes()[:56], 2, "decode packet: 56 bytes, less than any"},
-		"most of a packet":  {packet.Bytes()[:95], 2, "decode packet: 95 bytes, less than any"},
-		"no bytes":          {packet.Bytes()[:96], 2, "decode packet: 0 bytes of 5"},
-		"a byte less":       {packet.Bytes()[:100], 2, "decode packet: 4 bytes of 5"},
+		"most of a packet":  {packet.Bytes()[:103], 2, "decode packet: 103 bytes, less than any"},
+		"no bytes":          {packet.Bytes()[:104], 2, "decode packet: 0 bytes of 5"},
+		"a byte less":       {packet.Bytes()[:108], 2, "decode packet: 4 bytes of 5"},
 		"size of 32 bits":   {size(0xff), 2, "decode packet: 128 bytes of 4278190085"},
 		"no such target":    {packet.Bytes(), 1, "decode packet: target 1 of 1"},
 		"no targets":        {packet.Bytes(), 0, "decode packet: target 1 of 0"},
@@ -137,9 +138,9 @@ func TestPacketIsNoEntry(t *testing.T) {
 func FuzzDecodePacket(f *testing.F) {
 	for _, n := range []int{0, 5, 128, 129} {
 		p := packet
-		p.Data, p.More = counting(n), n == 129
+		p.Data, p.More, p.Proto = counting(n), n == 129, uint16(n)
 		f.Add(p.Bytes(), 2)
-		f.Add(p.Bytes()[:96+n], 0)
+		f.Add(p.Bytes()[:104+n], 0)
 	}
 	f.Add([]byte(nil), 1)
 	f.Fuzz(func(t *testing.T, raw []byte, targets int) {

@@ -48,7 +48,7 @@ func (p *packets) note(r *event.Packet) {
 		p.pending[r.Frame] = kept
 	}
 	fill(kept, r)
-	p.bytes += len(r.Data)
+	p.bytes += len(kept.Data)
 }
 
 // noteNode keeps the packet of a node, or more of one.
@@ -76,7 +76,7 @@ func (p *packets) noteNode(r *event.Packet) {
 	}
 	kept := p.get()
 	fill(kept, r)
-	p.bytes += len(r.Data)
+	p.bytes += len(kept.Data)
 	p.nodes[tree] = append(open, nodePacket{r.Frame, r.Depth, kept})
 }
 
@@ -89,12 +89,19 @@ func (p *packets) reset() {
 	p.pending = make(map[uint64]*calls.Packet)
 }
 
+// fill copies a record's packet. A tag that was beside it is put where it belongs.
 func fill(to *calls.Packet, r *event.Packet) {
-	to.Link = packet.Ethernet
-	if r.Raw {
-		to.Link = packet.Raw
+	*to = calls.Packet{Link: packet.Ethernet, Length: r.Length, Data: to.Data[:0]}
+	tag, data := packet.Tag{Proto: r.TagProto, TCI: r.TagTCI}, r.Data
+	switch {
+	case r.Raw:
+		to.Link, to.Tag = packet.Raw, tag
+	case tag.Proto != 0 && len(data) >= packet.EthernetAddresses:
+		to.Data = tag.AppendTo(append(to.Data, data[:packet.EthernetAddresses]...))
+		to.Length += packet.TagSize
+		data = data[packet.EthernetAddresses:]
 	}
-	to.Length, to.Data = r.Length, append(to.Data[:0], r.Data...)
+	to.Data = append(to.Data, data...)
 }
 
 // take returns the packet of a call, which is to be given back by release.

@@ -11,6 +11,8 @@ import (
 
 	"fgtrace/bpf/wire"
 	"fgtrace/internal/wiretest"
+	"fgtrace/tracer/calls"
+	"fgtrace/tracer/event"
 	"fgtrace/tracer/packet"
 	"fgtrace/tracer/plan"
 	"fgtrace/tracer/render"
@@ -395,6 +397,44 @@ func TestPacketLimit(t *testing.T) {
 		if f.Record(record(t, "packet 0 f3 ghi")) {
 			t.Errorf("graph %v: a packet is wanted behind the limit", graph)
 		}
+	}
+}
+
+// TestPacketTag: a tag beside a packet is put behind the Ethernet addresses, if these are
+// there, and kept where there are none.
+func TestPacketTag(t *testing.T) {
+	tag := packet.Tag{Proto: packet.EtherQinQ, TCI: 0xe005}
+	const addresses = "destin" + "source"
+	for name, test := range map[string]struct {
+		record wiretest.Packet
+		more   string
+		want   calls.Packet
+	}{
+		"Ethernet":           {wiretest.Packet{Data: []byte(addresses + "\x08\x00E")}, "", calls.Packet{Length: 104, Data: []byte(addresses + "\x88\xa8\xe0\x05\x08\x00E")}},
+		"in fragments":       {wiretest.Packet{Data: []byte(addresses)}, "\x08\x00E", calls.Packet{Length: 104, Data: []byte(addresses + "\x88\xa8\xe0\x05\x08\x00E")}},
+		"less than its room": {wiretest.Packet{Data: []byte(addresses[:11])}, "", calls.Packet{Length: 100, Data: []byte(addresses[:11])}},
+		"raw":                {wiretest.Packet{Raw: true, Data: []byte("E from addresses")}, "", calls.Packet{Link: packet.Raw, Tag: tag, Length: 100, Data: []byte("E from addresses")}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := packets{}
+			// What an older packet has left must not show.
+			p.free = append(p.free, &calls.Packet{Link: packet.Raw, Tag: packet.Tag{Proto: 1, TCI: 2}, Length: 3, Data: []byte("older")})
+			for i, data := range []string{string(test.record.Data), test.more} {
+				raw := test.record
+				raw.Frame, raw.Length, raw.Proto, raw.TCI, raw.Data, raw.More = 1, 100, tag.Proto, tag.TCI, []byte(data), i > 0
+				r, err := event.DecodePacket(raw.Bytes(), 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				p.note(&r)
+			}
+			if p.bytes != len(test.want.Data) {
+				t.Errorf("%d bytes are counted", p.bytes)
+			}
+			if diff := cmp.Diff(test.want, *p.take(1)); diff != "" || p.bytes != 0 {
+				t.Errorf("%d bytes are left, (-want +got)\n%s", p.bytes, diff)
+			}
+		})
 	}
 }
 

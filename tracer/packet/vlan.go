@@ -1,6 +1,7 @@
 package packet
 
 import (
+	"encoding/binary"
 	"errors"
 
 	"golang.org/x/net/bpf"
@@ -13,6 +14,17 @@ import (
 type Tag struct {
 	Proto uint16 // EtherVLAN, EtherQinQ; 0: there is none
 	TCI   uint16 // the number, and priorities
+}
+
+// Where a tag belongs in a packet, and how many bytes it has there.
+const (
+	EthernetAddresses = 12
+	TagSize           = 4
+)
+
+// AppendTo appends what a tag is in a packet.
+func (t Tag) AppendTo(dst []byte) []byte {
+	return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(dst, t.Proto), t.TCI)
 }
 
 // TagForm is how a type has the tag of its packet.

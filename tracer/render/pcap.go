@@ -2,6 +2,7 @@ package render
 
 import (
 	"bytes"
+	"encoding/binary"
 	"strings"
 
 	"fgtrace/btfx"
@@ -127,7 +128,7 @@ func (p *Pcap) AppendEvent(dst []byte, e *Event) []byte {
 	data := c.Packet.Data[:min(len(c.Packet.Data), p.snaplen)]
 	length := c.Packet.Length
 	if c.Packet.Link == packet.Raw {
-		data, length = p.framed(data), length+pcapHeader
+		data, length = p.framed(c.Packet.Tag, data, length)
 	}
 	p.comment = p.text.comment(p.comment[:0], e)
 	p.counts[n]++
@@ -140,16 +141,22 @@ func (p *Pcap) AppendEvent(dst []byte, e *Event) []byte {
 	})
 }
 
-// framed puts an Ethernet header in front of a packet that has none.
-func (p *Pcap) framed(data []byte) []byte {
-	var header [pcapHeader]byte
+// framed puts an Ethernet header in front of a packet that has none, with the tag that was
+// beside it.
+func (p *Pcap) framed(tag packet.Tag, data []byte, length int) (frame []byte, frameLength int) {
+	ethertype := uint16(packet.EtherIPv4)
 	if len(data) > 0 && data[0]>>4 == 6 {
-		header[12], header[13] = 0x86, 0xdd // ETH_P_IPV6
-	} else {
-		header[12], header[13] = 0x08, 0x00 // ETH_P_IP
+		ethertype = packet.EtherIPv6
 	}
-	p.data = append(append(p.data[:0], header[:]...), data...)
-	return p.data
+	var addresses [packet.EthernetAddresses]byte
+	p.data = append(p.data[:0], addresses[:]...)
+	if tag.Proto != 0 {
+		p.data = tag.AppendTo(p.data)
+	}
+	p.data = binary.BigEndian.AppendUint16(p.data, ethertype)
+	frameLength = len(p.data) + length
+	p.data = append(p.data, data...)
+	return p.data[:min(len(p.data), p.snaplen+pcapHeader)], frameLength
 }
 
 // AppendEnd implements Renderer.

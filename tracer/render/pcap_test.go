@@ -283,10 +283,14 @@ func TestPcapEvents(t *testing.T) {
 	}
 }
 
+// rawTagged is the link of packets that begin with a network header, with a tag beside them.
+const rawTagged packet.Link = -1
+
 // TestPcapData: packets begin with an Ethernet header, and are as long as they are told.
 func TestPcapData(t *testing.T) {
 	ethernet := "\x02\x00\x00\x00\x00\x01\x02\x00\x00\x00\x00\x02\x08\x00" + echo
 	six := "\x60\x00\x00\x00\x00\x00\x3b\x40" + addresses6
+	tagged := etherIPv4[:packet.EthernetAddresses] + "\x81\x00\xe0\x05\x08\x00" + echo
 	all := both(t)
 	for name, test := range map[string]struct {
 		link    packet.Link
@@ -296,6 +300,9 @@ func TestPcapData(t *testing.T) {
 		want    string
 		wantLen uint32
 	}{
+		"tag":                         {rawTagged, echo, 28, 100, tagged, 46},
+		"tag, as long as asked":       {rawTagged, echo, 28, 28, tagged[:42], 46},
+		"tag, longer than asked":      {rawTagged, echo, 28, 10, tagged[:24], 46},
 		"Ethernet":                    {packet.Ethernet, ethernet, 42, 100, ethernet, 42},
 		"Ethernet, cut":               {packet.Ethernet, ethernet[:20], 1514, 100, ethernet[:20], 1514},
 		"Ethernet, longer than asked": {packet.Ethernet, ethernet, 1514, 20, ethernet[:20], 1514},
@@ -311,7 +318,11 @@ func TestPcapData(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			p, out := newPcap(all, test.snaplen)
 			data := []byte(test.data)
-			out = p.AppendEvent(out, pcapEvent(Call, all, 2, &calls.Packet{Link: test.link, Length: test.length, Data: data}))
+			sent := &calls.Packet{Link: test.link, Length: test.length, Data: data}
+			if test.link == rawTagged {
+				sent.Link, sent.Tag = packet.Raw, packet.Tag{Proto: packet.EtherVLAN, TCI: 0xe005}
+			}
+			out = p.AppendEvent(out, pcapEvent(Call, all, 2, sent))
 			got := readCapture(t, out)
 			if diff := cmp.Diff(hex.Dump([]byte(test.want)), hex.Dump([]byte(got.packets[0].Data))); diff != "" {
 				t.Errorf("(-want +got)\n%s", diff)
