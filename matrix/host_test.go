@@ -172,7 +172,7 @@ type guestKernel struct {
 }
 
 // guestModules are loaded in every guest whose modules are to be had.
-var guestModules = []string{"dummy", "veth"}
+var guestModules = []string{"dummy", "veth", "8021q"}
 
 // fetch gets the kernels, and names those that are not to be had.
 func (m *matrix) fetch(t *testing.T, wanted []series) {
@@ -297,7 +297,7 @@ func (m *matrix) boot(t *testing.T, g guestKernel) {
 				guesttest.Env + "=1", modulesEnv + "=" + strings.Join(g.modules, ","), soakEnv + "=" + os.Getenv(soakEnv),
 				shareEnv + "=" + g.series.share(),
 			},
-			Stdout: out, Stderr: out, Collect: []string{captureFile},
+			Stdout: out, Stderr: out, Collect: []string{captureFile, vlanFile},
 		})
 	}
 	results, err := vm.Run(t.Context(), jobs...)
@@ -318,9 +318,14 @@ func (m *matrix) boot(t *testing.T, g guestKernel) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) { test.report(t) })
 	}
-	isCapture := func(test guestTest) bool { return test.name == "TestGuestCapture" && test.status == statusPass }
-	if slices.ContainsFunc(tests, isCapture) && len(results) > 0 {
+	passed := func(name string) bool {
+		return len(results) > 0 && slices.ContainsFunc(tests, func(test guestTest) bool { return test.name == name && test.status == statusPass })
+	}
+	if passed("TestGuestCapture") {
 		t.Run("Capture", func(t *testing.T) { checkCapture(t, results[0].Files[captureFile]) })
+	}
+	if passed("TestGuestVLAN/shown") {
+		t.Run("VLAN", func(t *testing.T) { checkVLAN(t, results[0].Files[vlanFile]) })
 	}
 	failed := slices.IndexFunc(results, func(r lab.Result) bool { return !r.OK() })
 	switch {

@@ -1,6 +1,7 @@
 // Package pcapfilter compiles pcap-filter(7) expressions with libpcap's own compiler,
 // which runs as WebAssembly: every expression that libpcap takes, with its messages,
-// and no C library in the program.
+// and no C library in the program. They are compiled as for a live capture on Linux, where a
+// VLAN's tag may be beside the packet: code may load bpf.ExtVLANTagPresent and bpf.ExtVLANTag.
 //
 // libpcap.wasm is made by wasm/build.sh from Debian's source package; see
 // wasm/README.md.
