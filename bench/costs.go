@@ -235,19 +235,25 @@ func withTrace(args []string, n int) (missing string, err error) {
 // runTrace has trace run a load of this binary, and returns what trace says is
 // missing. The ring buffer takes all, since reader and load share one CPU.
 func runTrace(args []string, load ...string) (missing string, err error) {
+	missing, _, err = runTraceOutput(args, load...)
+	return missing, err
+}
+
+// runTraceOutput returns what load prints, too.
+func runTraceOutput(args []string, load ...string) (missing, out string, err error) {
 	defer os.Remove(outputFile)
 	args = append([]string{"--buffer-size", "256M", "-o", outputFile}, args...)
 	args = append(args, "--", "bench")
 	cmd := exec.Command("trace", append(args, load...)...)
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if err := cmd.Run(); err != nil {
-		return "", fmt.Errorf("run trace: %w\n%s", err, &stderr)
+		return "", "", fmt.Errorf("run trace: %w\n%s", err, &stderr)
 	}
 	for line := range strings.Lines(stderr.String()) {
 		if strings.Contains(line, " lost") && (!strings.Contains(line, " 0 lost") || strings.Contains(line, "missed")) {
-			return strings.TrimSpace(line), nil
+			return strings.TrimSpace(line), stdout.String(), nil
 		}
 	}
-	return "", nil
+	return "", stdout.String(), nil
 }

@@ -16,9 +16,9 @@ import (
 // packetFunction gets each packet that send sends.
 const packetFunction = "skb_ensure_writable"
 
-// rejectedCalls is manyCalls where nothing is shown: what a start costs differs by more
-// than so many calls do from run to run.
-const rejectedCalls = 2_000_000
+// rejectedCalls is how many calls are made where nothing is shown. They are measured by who
+// makes them: what a start costs differs from run to run.
+const rejectedCalls = 500_000
 
 // askedOfFilter is how many instructions a call that a filter rejects may cost above
 // empty programs.
@@ -31,7 +31,7 @@ func filters(w io.Writer) error {
 	fmt.Fprintf(w, "instructions a rejected call, above empty fentry and fexit programs; asked: at most %d:\n", askedOfFilter)
 	var empty int64
 	err := withEmpty(packetFunction, []ebpf.AttachType{ebpf.AttachTraceFEntry, ebpf.AttachTraceFExit}, func() (err error) {
-		empty, err = perCall(rejectedCalls, send)
+		empty, err = timedSend(rejectedCalls)
 		return err
 	})
 	if err != nil {
@@ -46,28 +46,59 @@ func filters(w io.Writer) error {
 	} {
 		for _, backend := range [][]string{nil, {"--backend", "kprobe.session"}, {"--backend", "fsession.multi"}} {
 			args := append(append([]string{"-k", packetFunction}, filter...), backend...)
-			cost, err := perCall(rejectedCalls, func(n int) error {
-				missing, err := runTrace(args, guestSends, strconv.Itoa(n))
-				if err == nil && missing != "" {
-					err = errors.New(missing)
-				}
-				return err
-			})
+			cost, err := rejectedCost(args)
 			name := strings.Join(append(filter, backend...), " ")
 			if err != nil {
 				first, _, _ := strings.Cut(err.Error(), "\n")
 				fmt.Fprintf(w, "  %-90s       -  %s\n", name, first)
 				continue
 			}
-			fmt.Fprintf(w, "  %-90s %7d\n", name, cost-empty)
+			fmt.Fprintf(w, "  %-90s %7d\n", name, (cost-empty)/rejectedCalls)
 		}
 	}
 	return shown(w)
 }
 
-// send has the kernel run a program over a packet that it makes, a datagram from
-// 127.0.0.1 to itself. The program calls packetFunction, and there is nothing else to do.
+// rejectedCost returns what rejectedCalls calls take that trace does not show, in
+// instructions.
+func rejectedCost(args []string) (int64, error) {
+	missing, out, err := runTraceOutput(args, guestTimedSends, strconv.Itoa(rejectedCalls))
+	if err != nil {
+		return 0, err
+	}
+	if missing != "" {
+		return 0, errors.New(missing)
+	}
+	cost, err := strconv.ParseInt(strings.TrimSpace(out), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("read time of calls: %w", err)
+	}
+	return cost, nil
+}
+
+// printSends prints what so many packets take to send, in instructions.
+func printSends(text string) error {
+	n, err := strconv.Atoi(text)
+	if err != nil {
+		return fmt.Errorf("parse calls: %w", err)
+	}
+	cost, err := timedSend(n)
+	if err != nil {
+		return err
+	}
+	fmt.Println(cost)
+	return nil
+}
+
 func send(n int) error {
+	_, err := timedSend(n)
+	return err
+}
+
+// timedSend has the kernel run a program over a packet that it makes, a datagram from
+// 127.0.0.1 to itself. The program calls packetFunction, and there is nothing else to do.
+// It returns what that takes, in instructions.
+func timedSend(n int) (int64, error) {
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, License: "GPL", Instructions: asm.Instructions{
 		asm.Mov.Imm(asm.R2, 0),
 		asm.FnSkbPullData.Call(),
@@ -75,14 +106,16 @@ func send(n int) error {
 		asm.Return(),
 	}})
 	if err != nil {
-		return fmt.Errorf("load sender: %w", err)
+		return 0, fmt.Errorf("load sender: %w", err)
 	}
 	defer prog.Close()
 	frame := append(make([]byte, 12), 8, 0,
 		0x45, 0, 0, 36, 0, 1, 0, 0, 64, unix.IPPROTO_UDP, 0, 0, 127, 0, 0, 1, 127, 0, 0, 1,
 		0x13, 0x88, 0x13, 0x89, 0, 16, 0, 0, 'e', 'i', 'g', 'h', 't', 'b', 'y', 't')
-	if _, err := prog.Run(&ebpf.RunOptions{Data: frame, Repeat: uint32(n)}); err != nil {
-		return fmt.Errorf("send: %w", err)
-	}
-	return nil
+	return elapsed(func() error {
+		if _, err := prog.Run(&ebpf.RunOptions{Data: frame, Repeat: uint32(n)}); err != nil {
+			return fmt.Errorf("send: %w", err)
+		}
+		return nil
+	})
 }

@@ -58,6 +58,8 @@ func run() error {
 		return load(flag.Arg(1), callFunction)
 	case guestSends:
 		return load(flag.Arg(1), send)
+	case guestTimedSends:
+		return printSends(flag.Arg(1))
 	case guestPolls:
 		return load(flag.Arg(1), poll)
 	case guestPackets:
@@ -74,16 +76,17 @@ func run() error {
 
 // What this binary is asked to do in the guest.
 const (
-	guestCosts   = "costs"   // print the costs
-	guestStarts  = "starts"  // print the times of starts
-	guestFilters = "filters" // print what filters cost
-	guestSends   = "sends"   // send packets
-	guestGraphs  = "graphs"  // print the costs of graphs
-	guestRate    = "rate"    // print how much a trace takes for a while
-	guestLoad    = "load"    // make calls
-	guestPolls   = "polls"   // make calls of a graph's root
-	guestPace    = "pace"    // the same, so many a minute
-	guestNow     = "now"     // print the time
+	guestCosts      = "costs"       // print the costs
+	guestStarts     = "starts"      // print the times of starts
+	guestFilters    = "filters"     // print what filters cost
+	guestSends      = "sends"       // send packets
+	guestTimedSends = "timed-sends" // and print what that takes
+	guestGraphs     = "graphs"      // print the costs of graphs
+	guestRate       = "rate"        // print how much a trace takes for a while
+	guestLoad       = "load"        // make calls
+	guestPolls      = "polls"       // make calls of a graph's root
+	guestPace       = "pace"        // the same, so many a minute
+	guestNow        = "now"         // print the time
 
 	guestPackets   = "packets"   // print how many packets are captured
 	guestDatagrams = "datagrams" // send them
