@@ -95,6 +95,9 @@ const (
 // expressions makes those of programs which find arguments so.
 func (s *Session) expressions(of plan.Expressions, by reading) build.Expressions {
 	e := build.Expressions{Expressions: of, Copy: by == copying, Direct: by == loading}
+	if by != reads {
+		e.Cast = s.cast
+	}
 	if by == probing {
 		e.Regs = &s.kernel.Arch.Regs
 	}

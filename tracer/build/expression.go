@@ -28,6 +28,8 @@ type Expressions struct {
 	// Direct says that the members of structs that arguments point to can be loaded:
 	// where a kernel's verifier refuses that, they are read as any memory.
 	Direct bool
+	// Cast says how bytes of packets can be loaded.
+	Cast packetcode.Cast
 }
 
 // splice puts the code of expressions in place of the loads that stand for them.
@@ -205,7 +207,7 @@ func (e *Expressions) match(m expr.Matcher, to *bpfasm.Code, top int16, unread b
 	if !ok {
 		return 0, fmt.Errorf("build program: unknown filter %T", m)
 	}
-	return packetcode.AppendCode(filter, to, packetcode.Options{Top: top, Unread: unread, Direct: e.isDirect()})
+	return packetcode.AppendCode(filter, to, packetcode.Options{Top: top, Unread: unread, Direct: e.isDirect(), Cast: e.Cast})
 }
 
 func (e *Expressions) hasPointers() bool { return e.Regs == nil && !e.Copy }

@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"golang.org/x/net/bpf"
 
+	"fgtrace/btfx"
 	"fgtrace/internal/bpfasm"
 	"fgtrace/tracer/packet"
 )
@@ -31,7 +32,8 @@ type coder struct {
 	get            func(r asm.Register, of packet.Field) // loads a member of the struct, until a program begins
 	total          int16                                 // the packet's length
 	slot           int16                                 // of 8 bytes
-	shared         int16                                 // where the address of a struct sk_buff's fragments goes; 0: nobody asks
+	cast           Cast
+	shared         int16 // where the address of a struct sk_buff's fragments goes; 0: nobody asks
 	accept, reject bpfasm.Label
 	short          bpfasm.Label // R1 bytes are needed: more than follow one another
 	unread         bpfasm.Label // memory can't be read
@@ -46,6 +48,17 @@ type Options struct {
 	Unread bpfasm.Label
 	// Direct says that the struct's members can be loaded.
 	Direct bool
+	// Cast says how a packet's bytes can be loaded.
+	Cast Cast
+}
+
+// Cast makes a number the address of a struct that programs may load from, all of whose
+// members are bytes: kfunc bpf_rdonly_cast, Linux 6.2. A load of what isn't there gives 0. The
+// zero value: there is none.
+type Cast struct {
+	Kfunc  btfx.ID
+	Struct btfx.ID
+	Size   int // of the struct
 }
 
 // AppendCode appends code that finds the address of the struct in R0, and leaves there
@@ -109,7 +122,7 @@ func AppendCode(m *packet.Matcher, to *bpfasm.Code, o Options) (bottom int16, er
 
 // newCoder saves the registers that a coder uses; restore gives them back.
 func newCoder(to *bpfasm.Code, o Options) (c *coder, restore func()) {
-	c = &coder{Code: to, accept: to.Label(), reject: to.Label(), short: to.Label(), unread: to.Label()}
+	c = &coder{Code: to, cast: o.Cast, accept: to.Label(), reject: to.Label(), short: to.Label(), unread: to.Label()}
 	saved := []asm.Register{regA, regX, regLinear, regBase}
 	c.top = o.Top - 8*int16(len(saved))
 	at := c.top
@@ -321,7 +334,9 @@ func (c *coder) program(p *packet.Program, l packet.Link, tag *packet.TagForm) e
 	if tag != nil {
 		r.keepTag(tag)
 	}
-	if r.chunkSize = chunkOf(p); r.chunkSize > 0 {
+	if r.chunkSize = chunkOf(p); r.chunkSize > 0 && r.chunkSize <= c.cast.Size {
+		r.castBase()
+	} else if r.chunkSize > 0 {
 		// Behind an Ethernet header words are aligned.
 		shift := map[packet.Link]int{packet.Ethernet: 2}[l]
 		r.chunk = c.room(r.chunkSize+shift) + int16(shift)
@@ -358,8 +373,22 @@ type runner struct {
 	labels    []bpfasm.Label // of its instructions
 	chunk     int16          // where the packet's first bytes are on the stack
 	chunkSize int
+	isCast    bool          // they are loaded from regBase on
 	memory    map[int]int16 // the words M[] that are loaded
 	kept      map[bpf.Extension]int16
+}
+
+// castBase lets bytes be loaded from regBase on. What a struct sk_buff or xdp_buff has is
+// there, as long as it is one at all: its address is not 0.
+func (r *runner) castBase() {
+	r.JumpIf(asm.JSGE, regBase, 0, r.unread) // it is none of the kernel's
+	r.Add(
+		asm.Mov.Reg(asm.R1, regBase),
+		asm.Mov.Imm(asm.R2, int32(r.cast.Struct)),
+		asm.Instruction{OpCode: asm.OpCode(asm.JumpClass).SetJumpOp(asm.Call), Src: asm.PseudoKfuncCall, Constant: int64(r.cast.Kfunc)},
+		asm.Mov.Reg(regBase, asm.R0),
+	)
+	r.isCast = true
 }
 
 func (r *runner) remember(n int) {
@@ -469,6 +498,11 @@ func (r *runner) fixed(to asm.Register, l load) {
 	r.Add(asm.Mov.Imm(asm.R1, int32(end)))
 	r.Jump(r.short)
 	r.Place(near)
+	if r.isCast {
+		r.Add(asm.LoadMem(to, regBase, int16(l.offset), bpfasm.SizeOf(l.size)))
+		r.swap(to, l.size)
+		return
+	}
 	at := r.chunk + int16(l.offset)
 	// Loads from the stack are aligned, or refused.
 	unit := l.size
