@@ -57,7 +57,8 @@ var levels = map[string]int{
 	"internal/caret":  1,
 	"internal/digits": 1,
 
-	"internal/btftest": 3, // makes btfx.Types for tests
+	"internal/btftest":  3, // makes btfx.Types for tests
+	"internal/pcaptest": 3, // compiles filters for tests
 }
 
 // impure packages may use the kernel, other programs, files.
