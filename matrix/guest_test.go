@@ -25,23 +25,12 @@ import (
 // What TestKernels tells a guest.
 const (
 	modulesEnv = "TRACE_MODULES" // the modules that it was given
-	shareEnv   = "TRACE_SHARE"   // "1/3": which of many cases are its own; "": all
 )
 
-// inShare tells whether a case is this guest's. Where cases are many and alike, each is
-// on the oldest kernel, and on every third of the others, so that the matrix ends in time;
-// in the long form, and where tests are picked, each is on all of them.
+// inShare tells whether a case is this guest's.
 func inShare(t *testing.T, number int) bool {
 	t.Helper()
-	share := os.Getenv(shareEnv)
-	if share == "" {
-		return true
-	}
-	var n, of int
-	if _, err := fmt.Sscanf(share, "%d/%d", &n, &of); err != nil || of < 1 {
-		t.Fatalf("share %q: %v", share, err)
-	}
-	return number%of == n%of
+	return guesttest.InShare(t, number)
 }
 
 // inGuest skips a test anywhere but in a guest.

@@ -3,6 +3,8 @@ package matrix
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +17,7 @@ import (
 	"time"
 
 	"fgtrace/internal/guesttest"
+	"fgtrace/internal/pcaptest"
 	"fgtrace/lab"
 )
 
@@ -50,7 +53,7 @@ func (s series) String() string { return s.arch + "-" + s.name }
 // shares is how many kernels of an architecture there are for each that has a case.
 const shares = 3
 
-// share is what inShare gets: of an architecture's kernels every third has a case, or
+// share is what guesttest.InShare gets: of an architecture's kernels every third has a case, or
 // every second where there are but two. The oldest has all of them.
 func (s series) share() string {
 	if os.Getenv(soakEnv) != "" || os.Getenv(runEnv) != "" || s == kernels[0] {
@@ -70,7 +73,11 @@ func (s series) share() string {
 
 // insides are the packages with tests that see what the package does not export, and
 // run in guests too. There they have their testdata in a directory of that name in /.
-var insides = []inside{{name: "tracer"}, {name: "btfx/expr", testdata: []string{"types.btf", "memory.bin", "expressions.txt"}}}
+var insides = []inside{
+	{name: "tracer"},
+	{name: "btfx/expr", testdata: []string{"types.btf", "memory.bin", "expressions.txt"}},
+	{name: "tracer/packet/codegen"}, // with filterSets
+}
 
 type inside struct {
 	name     string
@@ -233,6 +240,7 @@ func (m *matrix) build(t *testing.T) {
 	t.Helper()
 	dir := t.TempDir()
 	m.trace, m.test, m.inside = map[string]string{}, map[string]string{}, map[string]map[string]string{}
+	sets := filterSets(t, dir)
 	for _, g := range m.guests {
 		arch := g.series.arch
 		if m.trace[arch] != "" {
@@ -240,7 +248,8 @@ func (m *matrix) build(t *testing.T) {
 		}
 		m.trace[arch] = filepath.Join(dir, "trace-"+arch)
 		m.test[arch] = filepath.Join(dir, "matrix-"+arch+".test")
-		m.inside[arch] = map[string]string{recipesFile: filepath.Join("..", "docs", "recipes.md")}
+		m.inside[arch] = maps.Clone(sets)
+		m.inside[arch][recipesFile] = filepath.Join("..", "docs", "recipes.md")
 		builds := [][]string{
 			{"build", "-o", m.trace[arch], "fgtrace/cmd/trace"},
 			{"test", "-c", "-o", m.test[arch], "fgtrace/matrix"},
@@ -261,6 +270,38 @@ func (m *matrix) build(t *testing.T) {
 			}
 		}
 	}
+}
+
+// filterSets writes what packet filters are compared by, and returns where it is: paths
+// in a guest and here.
+func filterSets(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	packets, random, seed := 10000, 100, uint64(1)
+	if os.Getenv(soakEnv) != "" {
+		packets, random, seed = 20000, 200, rand.Uint64()
+		fmt.Printf("packets and random filters are of seed %d\n", seed)
+	}
+	known, err := pcaptest.Known(t.Context(), seed, packets)
+	if err != nil {
+		t.Fatal(err)
+	}
+	others, err := pcaptest.Random(t.Context(), seed, random, 500)
+	if err != nil {
+		t.Fatal(err)
+	}
+	paths := map[string]string{}
+	for name, set := range map[string]*pcaptest.Set{"known.set": known, "random.set": others} {
+		raw, err := set.Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, raw, 0o644); err != nil {
+			t.Fatal(err)
+		}
+		paths["/testdata/"+name] = path
+	}
+	return paths
 }
 
 // boot boots one kernel, runs the guest's tests, and reports each as one here.
@@ -295,7 +336,7 @@ func (m *matrix) boot(t *testing.T, g guestKernel) {
 				"-test.count", strconv.Itoa(count), "-test.timeout", (timeout - time.Minute).String()},
 			Env: []string{
 				guesttest.Env + "=1", modulesEnv + "=" + strings.Join(g.modules, ","), soakEnv + "=" + os.Getenv(soakEnv),
-				shareEnv + "=" + g.series.share(),
+				guesttest.ShareEnv + "=" + g.series.share(),
 			},
 			Stdout: out, Stderr: out, Collect: []string{captureFile, vlanFile},
 		})

@@ -86,6 +86,7 @@ func (j *judge) run(code []bpf.RawInstruction) ([]Verdict, error) {
 	var raw []byte
 	code, goesBack := unrolled(code)
 	for _, ins := range code {
+		ins = untagged(ins)
 		raw = binary.LittleEndian.AppendUint16(raw, ins.Op)
 		raw = append(raw, ins.Jt, ins.Jf)
 		raw = binary.LittleEndian.AppendUint32(raw, ins.K)
@@ -109,6 +110,15 @@ func (j *judge) run(code []bpf.RawInstruction) ([]Verdict, error) {
 		}
 	}
 	return verdicts, nil
+}
+
+// untagged returns what an instruction does where no packet has a VLAN's tag beside it,
+// which bpf_filter does not know of.
+func untagged(ins bpf.RawInstruction) bpf.RawInstruction {
+	if e, ok := ins.Disassemble().(bpf.LoadExtension); ok && (e.Num == bpf.ExtVLANTag || e.Num == bpf.ExtVLANTagPresent) {
+		return bpf.RawInstruction{} // load 0
+	}
+	return ins
 }
 
 const (

@@ -2,7 +2,7 @@
 // packet: for tests of what else runs filters. Nothing but the code of libpcap's
 // bpf_filter(3), as WebAssembly, is asked; ../pcapfilter/wasm says how that is made.
 //
-// It is too slow, or too large, for a guest of the matrix: a Set is made on the host.
+// libpcap is too slow in a guest of the matrix: a Set is made on the host.
 package pcaptest
 
 import (
@@ -50,6 +50,8 @@ const (
 	Yes
 	Endless // libpcap never tells
 )
+
+func (v Verdict) String() string { return [...]string{"no", "yes", "endless"}[v] }
 
 // code is what runs on a packet; nil: nothing, and it doesn't match.
 func (f *Filter) code(p Packet) []bpf.RawInstruction {
