@@ -73,8 +73,8 @@ func Known(ctx context.Context, seed uint64, packets int) (*Set, error) {
 	return s, s.judge(ctx)
 }
 
-// Random is a set of so many random expressions, less those that libpcap refuses, as many
-// random programs, and random packets.
+// Random is a set of so many random expressions, less those that libpcap refuses or makes
+// no sense of, as many random programs, and random packets.
 func Random(ctx context.Context, seed uint64, filters, packets int) (*Set, error) {
 	r := newRand(seed)
 	s := &Set{Packets: Packets(r, packets)}
@@ -95,7 +95,7 @@ func Random(ctx context.Context, seed uint64, filters, packets int) (*Set, error
 func newRand(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 0)) }
 
 // compile makes code of the filters' texts. Those that libpcap refuses for packets with an
-// Ethernet header are an error, or left out.
+// Ethernet header are an error, or left out, as are those whose code has no meaning.
 func (s *Set) compile(ctx context.Context, all bool) error {
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, runtime.NumCPU()) // each has a limited time
@@ -116,7 +116,11 @@ func (s *Set) compile(ctx context.Context, all bool) error {
 		if err != nil {
 			return err
 		}
-		compiled = append(compiled, s.Filters[i])
+		f := s.Filters[i]
+		if !all && (readsUnwritten(f.Ethernet) || readsUnwritten(f.Raw)) {
+			continue
+		}
+		compiled = append(compiled, f)
 	}
 	s.Filters = compiled
 	return nil
