@@ -148,7 +148,7 @@ func (s *Session) load() error {
 	o.Kfuncs.IRQRestore, _ = s.kernel.Types.FindFunc("bpf_local_irq_restore")
 	o.Kfuncs.IsReturn, _ = s.kernel.Types.FindFunc("bpf_session_is_return")
 	o.Kfuncs.Cookie, _ = s.kernel.Types.FindFunc("bpf_session_cookie")
-	s.cast = byteCast(s.kernel.Types)
+	s.cast = codegen.CastOf(s.kernel.Types)
 	room := len(s.targets)
 	if s.opts.Graph != nil {
 		o.Graph = s.graphOptions()
@@ -345,21 +345,6 @@ func taskOffsets(types *btfx.Types) (build.Task, error) {
 		*offset = int(member.Offset / 8)
 	}
 	return t, nil
-}
-
-// byteCast returns how programs get at bytes of memory; none before Linux 6.2. All members
-// of struct new_utsname (include/uapi/linux/utsname.h) are arrays of char.
-func byteCast(types *btfx.Types) codegen.Cast {
-	kfunc, ok := types.FindFunc("bpf_rdonly_cast")
-	id, found := types.FindType(btfx.KindStruct, "new_utsname")
-	if !ok || !found {
-		return codegen.Cast{}
-	}
-	size, err := types.Size(id)
-	if err != nil {
-		return codegen.Cast{}
-	}
-	return codegen.Cast{Kfunc: kfunc, Struct: id, Size: size}
 }
 
 func (s *Session) filtersPids() bool { return s.opts.Command || len(s.opts.Pids) > 0 }

@@ -33,6 +33,7 @@ type coder struct {
 	total          int16                                 // the packet's length
 	slot           int16                                 // of 8 bytes
 	cast           Cast
+	base           int16 // where regBase is as a number, once it is a pointer; 0: it is a number
 	shared         int16 // where the address of a struct sk_buff's fragments goes; 0: nobody asks
 	accept, reject bpfasm.Label
 	short          bpfasm.Label // R1 bytes are needed: more than follow one another
@@ -52,13 +53,33 @@ type Options struct {
 	Cast Cast
 }
 
-// Cast makes a number the address of a struct that programs may load from, all of whose
-// members are bytes: kfunc bpf_rdonly_cast, Linux 6.2. A load of what isn't there gives 0. The
-// zero value: there is none.
+// Cast makes a number the address of a struct that programs may load from, and that begins
+// with bytes: kfunc bpf_rdonly_cast, Linux 6.2. A load of what isn't there gives 0. The zero
+// value: there is none.
 type Cast struct {
 	Kfunc  btfx.ID
 	Struct btfx.ID
-	Size   int // of the struct
+	Size   int // of the bytes, which are one member
+}
+
+// CastOf returns the cast that a kernel has: to struct new_utsname
+// (include/uapi/linux/utsname.h), which begins with a name.
+func CastOf(types *btfx.Types) Cast {
+	c := Cast{}
+	var ok, found bool
+	c.Kfunc, ok = types.FindFunc("bpf_rdonly_cast")
+	c.Struct, found = types.FindType(btfx.KindStruct, "new_utsname")
+	if !ok || !found {
+		return Cast{}
+	}
+	name, err := types.Member(c.Struct, "sysname")
+	if err != nil || name.Offset != 0 {
+		return Cast{}
+	}
+	if c.Size, err = types.Size(name.Type); err != nil {
+		return Cast{}
+	}
+	return c
 }
 
 // AppendCode appends code that finds the address of the struct in R0, and leaves there
@@ -334,6 +355,7 @@ func (c *coder) program(p *packet.Program, l packet.Link, tag *packet.TagForm) e
 	if tag != nil {
 		r.keepTag(tag)
 	}
+	c.base = 0
 	if r.chunkSize = chunkOf(p); r.chunkSize > 0 && r.chunkSize <= c.cast.Size {
 		r.castBase()
 	} else if r.chunkSize > 0 {
@@ -373,7 +395,6 @@ type runner struct {
 	labels    []bpfasm.Label // of its instructions
 	chunk     int16          // where the packet's first bytes are on the stack
 	chunkSize int
-	isCast    bool          // they are loaded from regBase on
 	memory    map[int]int16 // the words M[] that are loaded
 	kept      map[bpf.Extension]int16
 }
@@ -382,13 +403,24 @@ type runner struct {
 // there, as long as it is one at all: its address is not 0.
 func (r *runner) castBase() {
 	r.JumpIf(asm.JSGE, regBase, 0, r.unread) // it is none of the kernel's
+	r.base = r.room(8)
 	r.Add(
+		asm.StoreMem(asm.RFP, r.base, regBase, asm.DWord),
 		asm.Mov.Reg(asm.R1, regBase),
 		asm.Mov.Imm(asm.R2, int32(r.cast.Struct)),
 		asm.Instruction{OpCode: asm.OpCode(asm.JumpClass).SetJumpOp(asm.Call), Src: asm.PseudoKfuncCall, Constant: int64(r.cast.Kfunc)},
 		asm.Mov.Reg(regBase, asm.R0),
 	)
-	r.isCast = true
+}
+
+// addBase makes the address of what is so far from the packet's beginning. It changes R2.
+func (c *coder) addBase(to asm.Register) {
+	base := regBase
+	if c.base != 0 {
+		base = asm.R2
+		c.Add(asm.LoadMem(base, asm.RFP, c.base, asm.DWord))
+	}
+	c.Add(asm.Add.Reg(to, base))
 }
 
 func (r *runner) remember(n int) {
@@ -498,7 +530,7 @@ func (r *runner) fixed(to asm.Register, l load) {
 	r.Add(asm.Mov.Imm(asm.R1, int32(end)))
 	r.Jump(r.short)
 	r.Place(near)
-	if r.isCast {
+	if r.base != 0 {
 		r.Add(asm.LoadMem(to, regBase, int16(l.offset), bpfasm.SizeOf(l.size)))
 		r.swap(to, l.size)
 		return
@@ -524,7 +556,7 @@ func (r *runner) fixed(to asm.Register, l load) {
 func (c *coder) far(to asm.Register, size int) {
 	c.Add(asm.Mov.Reg(asm.R1, asm.R3), asm.Add.Imm(asm.R1, int32(size)))
 	c.JumpIfReg(asm.JSGT, asm.R1, regLinear, c.short)
-	c.Add(asm.Add.Reg(asm.R3, regBase))
+	c.addBase(asm.R3)
 	c.read(c.slot, size)
 	c.Add(asm.LoadMem(to, asm.RFP, c.slot, bpfasm.SizeOf(size)))
 	c.swap(to, size)

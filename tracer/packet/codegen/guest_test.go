@@ -103,7 +103,8 @@ func compareSet(t *testing.T, path string, of func(k *kernel, i int) []target) {
 // kernel has packets in its memory, and programs that run filters on them.
 type kernel struct {
 	targets []target
-	cast    int32 // bpf_rdonly_cast
+	cast    int32        // bpf_rdonly_cast
+	bytes   codegen.Cast // how packets are loaded where structs are
 
 	slots, results, next, tail *ebpf.Map
 
@@ -134,6 +135,9 @@ func newKernel(t *testing.T) *kernel {
 	// From Linux 6.2 on a number can be taken for a pointer, whose members are loaded.
 	if cast, ok := types.FindFunc("bpf_rdonly_cast"); ok {
 		k.cast = int32(cast)
+		if k.bytes = codegen.CastOf(types); k.bytes.Size < 60 { // headers up to the ports
+			t.Errorf("%+v", k.bytes)
+		}
 		for _, read := range k.targets {
 			id, _ := types.FindType(btfx.KindStruct, read.form.Name)
 			k.targets = append(k.targets, target{read.form, read.at, int32(id)})
@@ -413,7 +417,11 @@ func (k *kernel) load(to target, m *packet.Matcher, count int) (*ebpf.Program, e
 	for r := asm.R6; r <= asm.R9; r++ {
 		code.Add(asm.Mov.Imm(r, 0)) // the filter saves them
 	}
-	if _, err := codegen.AppendCode(m, code, codegen.Options{Top: top, Unread: unread, Direct: to.cast != 0}); err != nil {
+	o := codegen.Options{Top: top, Unread: unread}
+	if to.cast != 0 {
+		o.Direct, o.Cast = true, k.bytes
+	}
+	if _, err := codegen.AppendCode(m, code, o); err != nil {
 		return nil, err
 	}
 	code.Jump(answered)
