@@ -22,6 +22,9 @@ type VM struct {
 	Loads bool
 	// Out is memory that code may write to, from OutAddr on.
 	Out []byte
+	// Functions are what code calls by numbers that no helper has, each with a stack of
+	// its own.
+	Functions map[asm.BuiltinFunc]asm.Instructions
 
 	regs   [11]uint64
 	stack  [stackSize]byte
@@ -253,8 +256,8 @@ func (v *VM) calculate(ins *asm.Instruction, wide bool) error {
 
 func (v *VM) jumps(ins *asm.Instruction, op asm.JumpOp) (bool, error) {
 	x, y := v.regs[ins.Dst], v.operand(ins)
-	if ins.OpCode.Class() != asm.JumpClass {
-		return false, errors.New("unknown jump")
+	if ins.OpCode.Class() == asm.Jump32Class && op != asm.Ja {
+		x, y = uint64(int64(int32(x))), uint64(int64(int32(y))) // keeps both orders
 	}
 	switch op {
 	case asm.Ja:
@@ -279,6 +282,8 @@ func (v *VM) jumps(ins *asm.Instruction, op asm.JumpOp) (bool, error) {
 		return int64(x) < int64(y), nil
 	case asm.JSLE:
 		return int64(x) <= int64(y), nil
+	case asm.JSet:
+		return x&y != 0, nil
 	}
 	return false, fmt.Errorf("unknown jump %v", op)
 }
@@ -289,6 +294,14 @@ func (v *VM) call(fn asm.BuiltinFunc) error {
 	r := v.regs
 	for i := 1; i <= 5; i++ {
 		v.regs[i] = 0xbad0bad0bad0bad0
+	}
+	if code, ok := v.Functions[fn]; ok {
+		callee := VM{Read: v.Read, ReadUser: v.ReadUser, CPU: v.CPU, Loads: true} // of maps
+		copy(callee.regs[1:6], r[1:6])
+		var err error
+		v.regs[0], err = callee.Run(code)
+		v.steps += callee.steps
+		return err
 	}
 	switch fn {
 	case asm.FnGetSmpProcessorId:
