@@ -15,7 +15,7 @@ import (
 //go:embed trace.bpf.o
 var object []byte
 
-// Names of the programs and maps in the object.
+// Names of the programs, functions and maps in the object.
 const (
 	ProgEntry   = "on_entry"
 	ProgExit    = "on_exit"
@@ -32,6 +32,9 @@ const (
 	ProgKretprobe = "on_kretprobe"
 	ProgWhoami    = "whoami"
 	ProgPeek      = "peek"
+
+	// FuncPacketBytes is no program, but a function of those that have packet filters.
+	FuncPacketBytes = "packet_bytes"
 
 	MapEvents   = "events"
 	MapCounts   = "counts"

@@ -1,14 +1,19 @@
 package matrix
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"maps"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"golang.org/x/sys/unix"
 )
@@ -305,20 +310,146 @@ func TestGuestFilterDevice(t *testing.T) {
 	}
 }
 
-// TestGuestFilterFragments: a packet whose bytes lie elsewhere than its headers is told
-// of where the filter looks there.
+// TestGuestFilterFragments: filters look into packets whose bytes lie elsewhere than
+// their headers, by each way of attaching.
 func TestGuestFilterFragments(t *testing.T) {
 	inGuest(t)
 	all := []datagram{{port: 5001, text: strings.Repeat("a", 40000)}, {port: 5002, text: "aaaaaaaaaa"}}
-	trace := func(filter string) *output {
-		return traceDuring(t, sendUDP(t, all), "-k", "ip_rcv", "--filter-pkt", filter)
+	filters := []string{
+		"udp port 5001 and len > 40000", "udp[39000] == 0x61", "udp[39000:4] == 0x61616161 and udp[40007] == 0x61",
+		"udp[6:4] & 0xffff == 0x6161 and udp[40000:2] == 0x6161", // its checksum is with the headers
+		"udp[39000] == 0x62 or udp[40006:2] == 0x6161 and not udp[40004:4] == 0x61616162",
 	}
-	if o := trace("udp port 5001 and len > 40000"); len(o.Events) != 1 || o.End.Unread > 0 {
-		t.Errorf("%d events by the header; %+v", len(o.Events), o.End)
+	check := func(t *testing.T, filter string, args ...string) {
+		t.Helper()
+		o := traceDuring(t, sendUDP(t, all), append([]string{"-k", "ip_rcv", "--filter-pkt", filter}, args...)...)
+		if n := len(o.of("call", "ip_rcv")); n != 1 || o.End.Unread > 0 {
+			t.Errorf("%s: %d calls, want one; %+v", filter, n, o.End)
+		}
 	}
-	o := trace("udp[39000] == 0x61")
-	if o.End.Unread+uint64(len(o.Events)) != 1 {
-		t.Errorf("%d events, %d not read, want one", len(o.Events), o.End.Unread)
+	for _, filter := range filters {
+		check(t, filter)
+	}
+	for backend, have := range backends() {
+		if have {
+			t.Run(backend, func(t *testing.T) { check(t, filters[2], "--backend", backend) })
+		}
+	}
+	t.Run("roots", func(t *testing.T) {
+		check(t, filters[2], "-g", "--fgraph-max-depth", "1", "--no-learn", "--fgraph-include", "ip_rcv_core")
+	})
+	t.Run("TCP", func(t *testing.T) {
+		pages := patterned(3 * os.Getpagesize())
+		const header = 32 // with timestamps
+		around := os.Getpagesize()
+		o := traceDuring(t, sendFile(t, pages), "-k", "tcp_v4_rcv", "--filter-pkt", allAt("tcp", header, pages, around-4, around+1)+
+			" and "+allAt("tcp", header, pages, len(pages)-4, len(pages)-4))
+		if len(o.Events) != 1 || o.End.Unread > 0 {
+			t.Errorf("%d events, want one; %+v", len(o.Events), o.End)
+		}
+	})
+}
+
+// patterned returns bytes of which no four that follow one another come twice.
+func patterned(size int) []byte {
+	var all []byte
+	for i := uint16(0); len(all) < size; i++ {
+		all = binary.BigEndian.AppendUint16(all, i)
+	}
+	return all[:size]
+}
+
+// allAt spells a filter for the four bytes at each of some places in what begins at a
+// header's offset.
+func allAt(header string, offset int, bytes []byte, from, to int) string {
+	var terms []string
+	for at := from; at <= to; at++ {
+		terms = append(terms, fmt.Sprintf("%s[%d:4] == %#x", header, offset+at, binary.BigEndian.Uint32(bytes[at:])))
+	}
+	return strings.Join(terms, " and ")
+}
+
+// sendFile sends the pages of a file over TCP, each of which becomes a fragment.
+func sendFile(t *testing.T, content []byte) func() {
+	return func() {
+		onWorker(func() {
+			client, server, err := connectTCP()
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer files{client, server}.close()
+			file, err := os.Create(filepath.Join(t.TempDir(), "pages"))
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer file.Close()
+			if _, err := file.Write(content); err != nil {
+				t.Error(err)
+			} else if _, err := unix.Sendfile(client, int(file.Fd()), new(int64), len(content)); err != nil {
+				t.Error(err)
+			} else if err := arrives(server); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestGuestFilterXDPFragments: filters and captures look into the fragments of XDP
+// packets, too.
+func TestGuestFilterXDPFragments(t *testing.T) {
+	inGuest(t)
+	// Behind the headroom, and before struct skb_shared_info, is the first piece; others are pages.
+	page := os.Getpagesize()
+	first := page - 256 - 320
+	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "loads", Type: ebpf.XDP, License: "GPL", Flags: unix.BPF_F_XDP_HAS_FRAGS,
+		Instructions: asm.Instructions{
+			asm.Mov.Imm(asm.R2, int32(first-32)),
+			asm.Mov.Reg(asm.R3, asm.RFP),
+			asm.Add.Imm(asm.R3, -64),
+			asm.Mov.Imm(asm.R4, 64),
+			asm.FnXdpLoadBytes.Call(),
+			asm.Mov.Imm(asm.R0, 2), // XDP_PASS
+			asm.Return(),
+		},
+	})
+	if errors.Is(err, unix.EINVAL) {
+		t.Skipf("this kernel has no fragments of XDP packets: %v", err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer prog.Close()
+	const function = "bpf_xdp_copy_buf" // for bytes that do not follow one another
+	if len(functions("^"+function+"$")) != 1 {
+		t.Skip("this kernel has no function of an XDP packet that a program can call")
+	}
+	short, long := patterned(5000), patterned(8000)
+	runs := func() {
+		for _, packet := range [][]byte{short, long} {
+			if _, err := prog.Run(&ebpf.RunOptions{Data: packet}); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	borders := allAt("ether", 0, long, first-4, first+1) + " and " + allAt("ether", 0, long, first+page-4, first+page+1) + " and len == 8000"
+	for filter, want := range map[string]int{
+		borders:                           1,
+		"greater 7999":                    1,
+		"less 5000":                       1,
+		"len > 100 and ether[0:2] == 0":   2,
+		"ether[7999] == 1 or len > 10000": 0,
+	} {
+		o := traceDuring(t, runs, "-k", function, "--filter-pkt", filter)
+		if len(o.Events) != want || o.End.Unread > 0 {
+			t.Errorf("%s: %d calls of %s, want %d; %+v", filter, len(o.Events), function, want, o.End)
+		}
+	}
+	o := traceDuring(t, runs, "-k", function, "--filter-pkt", "greater 7999", "--output-pcap", filepath.Join(t.TempDir(), "xdp.pcapng"))
+	if len(o.Events) != 1 || o.Events[0].Packet == nil || o.Events[0].Packet.Length != len(long) || o.Events[0].Packet.Captured != len(long) {
+		t.Errorf("%d packets: %+v; %+v", len(o.Events), o.Events, o.End)
 	}
 }
 

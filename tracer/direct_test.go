@@ -48,7 +48,7 @@ func TestGuestDirect(t *testing.T) {
 		if err := p.Filter(test.filters); err != nil {
 			t.Fatal(err)
 		}
-		s, err := Load(k, p, Options{Exits: true, Calls: true, Snaplen: 256, BufferSize: 1 << 20})
+		s, err := Load(k, p, Options{Exits: true, Calls: true, Snaplen: 256, Packets: true, BufferSize: 1 << 20})
 		if err != nil {
 			t.Fatal(err)
 		}

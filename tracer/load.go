@@ -3,22 +3,46 @@ package tracer
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"fgtrace/bpf/wire"
 	"fgtrace/internal/bpfsys"
 	"fgtrace/tracer/build"
 	"fgtrace/tracer/plan"
 )
 
 // loadFD loads the program of p's name with its constants and expressions, and returns
-// its descriptor.
+// its descriptor. A program that is too large has no look into fragments.
 func (s *Session) loadFD(p bpfsys.Program, constants build.Constants, expressions build.Expressions) (fd int, err error) {
+	fd, err = s.loadWith(p, constants, expressions)
+	if expressions.PacketBytes == nil || !isTooLarge(err) {
+		return fd, err
+	}
+	expressions.PacketBytes = nil
+	return s.loadWith(p, constants, expressions)
+}
+
+func (s *Session) loadWith(p bpfsys.Program, constants build.Constants, expressions build.Expressions) (fd int, err error) {
 	if p.Insns, err = s.programs.instructions(p.Name, constants, expressions); err != nil {
 		return -1, err
 	}
-	return bpfsys.Load(p)
+	s.packetBytes.describe(&p)
+	fd, err = bpfsys.Load(p)
+	if err != nil && len(p.Functions) > 0 && constants[wire.ConfigNoInterrupt] != 0 {
+		// Linux 6.14 has no calls of global functions where interrupts are kept away.
+		p.Functions = nil
+		return bpfsys.Load(p)
+	}
+	return fd, err
+}
+
+// isTooLarge tells that the verifier gave up on a program, or that what it and its
+// functions have on the stack is too much.
+func isTooLarge(err error) bool {
+	return errors.Is(err, unix.E2BIG) || err != nil && strings.Contains(err.Error(), "combined stack size")
 }
 
 func (s *Session) loadProgram(p bpfsys.Program, constants build.Constants, expressions build.Expressions) (*ebpf.Program, error) {
@@ -94,7 +118,7 @@ const (
 
 // expressions makes those of programs which find arguments so.
 func (s *Session) expressions(of plan.Expressions, by reading) build.Expressions {
-	e := build.Expressions{Expressions: of, Copy: by == copying, Direct: by == loading}
+	e := build.Expressions{Expressions: of, Copy: by == copying, Direct: by == loading, PacketBytes: s.packetBytes.insns}
 	if by != reads {
 		e.Cast = s.cast
 	}

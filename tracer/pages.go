@@ -12,7 +12,7 @@ import (
 	"fgtrace/bpf"
 	"fgtrace/btfx"
 	"fgtrace/internal/bpfsys"
-	"fgtrace/tracer/build"
+	"fgtrace/tracer/packet"
 	"fgtrace/tracer/plan"
 )
 
@@ -41,7 +41,7 @@ func (m pageMap) addr(page, size, bytes uint64) uint64 {
 
 // fragments returns how packets' fragments are read, but where pages are; the error says
 // why they are not.
-func fragments(k *plan.Kernel) (f build.Fragments, err error) {
+func fragments(k *plan.Kernel) (f packet.Fragments, err error) {
 	page, ok := k.Types.FindType(btfx.KindStruct, "page")
 	if !ok {
 		return f, errors.New("find struct page: it is not in BTF")
@@ -62,32 +62,34 @@ func fragments(k *plan.Kernel) (f build.Fragments, err error) {
 	if err != nil {
 		return f, err
 	}
-	if err := checkFragment(k, first.Type); err != nil {
+	most, err := checkFragment(k, first.Type)
+	if err != nil {
 		return f, err
 	}
 	for bytes := os.Getpagesize(); bytes > 1; bytes /= 2 {
 		f.PageShift++
 	}
-	f.PageSize, f.Count, f.First = uint64(size), uint64(count.Offset/8), uint64(first.Offset/8)
+	f.PageSize, f.Count, f.First, f.Most = uint64(size), uint64(count.Offset/8), uint64(first.Offset/8), uint64(most)
 	return f, nil
 }
 
-// checkFragment compares the struct of a fragment with what the program reads.
-func checkFragment(k *plan.Kernel, array btfx.ID) error {
+// checkFragment compares the struct of a fragment with what the program reads, and
+// returns how many there is room for.
+func checkFragment(k *plan.Kernel, array btfx.ID) (most int, err error) {
 	layout, err := k.Types.Layout(array)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if layout.Kind != btfx.Array || layout.Elem.Size != 16 {
-		return fmt.Errorf("read fragments: %s is not known", layout.Type)
+		return 0, fmt.Errorf("read fragments: %s is not known", layout.Type)
 	}
 	for i, want := range []struct{ offset, size int }{{0, 8}, {64, 4}, {96, 4}} { // page, len, offset
 		m := layout.Elem.Members
 		if i >= len(m) || m[i].Offset != want.offset || m[i].Layout.Size != want.size {
-			return fmt.Errorf("read fragments: %s is not known", layout.Elem.Type)
+			return 0, fmt.Errorf("read fragments: %s is not known", layout.Elem.Type)
 		}
 	}
-	return nil
+	return layout.Len, nil
 }
 
 // findPages tells programs where pages are, as far as a page that is known confirms it:
@@ -97,7 +99,7 @@ func (s *Session) findPages(symbols *Symbols) error {
 	if err != nil {
 		return err
 	}
-	size, bytes := s.build.Fragments.PageSize, uint64(os.Getpagesize())
+	size, bytes := s.fragments.PageSize, uint64(os.Getpagesize())
 	for _, m := range s.pageMaps(symbols, size, bytes) {
 		if got, err := s.peekWord(m.addr(known.page, size, bytes) + known.offset); err == nil && got == known.value {
 			return errors.Join(s.setControl(controlPageBase, m.base), s.setControl(controlPages, m.pages))

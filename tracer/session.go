@@ -21,6 +21,7 @@ import (
 	"fgtrace/internal/bpfsys"
 	"fgtrace/tracer/build"
 	"fgtrace/tracer/event"
+	"fgtrace/tracer/packet"
 	"fgtrace/tracer/packet/codegen"
 	"fgtrace/tracer/plan"
 )
@@ -40,6 +41,7 @@ type Options struct {
 	LeastTime  time.Duration // of a call that is shown
 	Snaplen    int           // bytes of a packet that are shown, at most
 	Fragments  bool          // those that a packet has in fragments, too
+	Packets    bool          // filters look into packets
 	BufferSize int           // of the ring buffer, in bytes: a power of two of pages
 	Follow     bool          // packets of calls that are shown, to whatever other calls they have
 	Graph      *GraphOptions // calls are nodes of a function graph; nil: they are on their own
@@ -71,7 +73,9 @@ type Session struct {
 	progress func(phase string, done, total int)
 
 	unused       []string // ways of attaching, and why
-	unfragmented error    // why fragments of packets can't be read
+	fragments    packet.Fragments
+	unfragmented error // why fragments of packets can't be read
+	packetBytes  packetBytes
 
 	skbHooks      []hookedSKB
 	unwatchedSKBs []string
@@ -141,8 +145,11 @@ func (s *Session) load() error {
 	if o.Task, err = taskOffsets(s.kernel.Types); err != nil {
 		return err
 	}
+	if s.opts.Fragments || s.opts.Packets {
+		s.fragments, s.unfragmented = fragments(s.kernel)
+	}
 	if s.opts.Fragments {
-		o.Fragments, s.unfragmented = fragments(s.kernel)
+		o.Fragments = s.fragments
 	}
 	o.Kfuncs.IRQSave, _ = s.kernel.Types.FindFunc("bpf_local_irq_save")
 	o.Kfuncs.IRQRestore, _ = s.kernel.Types.FindFunc("bpf_local_irq_restore")
@@ -188,6 +195,11 @@ func (s *Session) load() error {
 		return err
 	}
 	s.programs = collection{spec, s.maps}
+	if s.opts.Packets && s.unfragmented == nil {
+		if s.packetBytes, err = newPacketBytes(s.programs, s.fragments); err != nil {
+			return explain(err)
+		}
+	}
 
 	if err := s.identify(&o); err != nil {
 		return err
@@ -534,7 +546,7 @@ func (s *Session) Start(symbols *Symbols) (err error) {
 			return err
 		}
 	}
-	if s.opts.Fragments && s.unfragmented == nil {
+	if (s.opts.Fragments || s.opts.Packets) && s.unfragmented == nil {
 		s.unfragmented = s.findPages(symbols)
 	}
 	if s.missedBefore, err = s.misses(); err != nil {
@@ -559,7 +571,8 @@ func (s *Session) Start(symbols *Symbols) (err error) {
 	return nil
 }
 
-// Unfragmented says why Options.Fragments has no effect; nil: it has.
+// Unfragmented says why what packets have in fragments is neither sent nor seen by filters;
+// nil: it is.
 func (s *Session) Unfragmented() error { return s.unfragmented }
 
 // Stop closes the gate. What is in the ring buffer stays.
@@ -737,6 +750,7 @@ func (s *Session) Close() error {
 	for _, m := range s.maps {
 		m.Close()
 	}
+	s.packetBytes.close()
 	s.modules.close()
 	return nil
 }

@@ -580,10 +580,26 @@ INLINE bool send_bytes(const struct site *site, u64 frame, const struct packet *
 	return false;
 }
 
-/*
- * Sends what a packet has in fragments, as many bytes as are wanted still. Pages are
- * always in the direct map.
- */
+/* struct bio_vec, from 6.9 on struct skb_frag (21d2e6737c97) */
+struct fragment {
+	u64 page;
+	u32 len, offset;
+};
+
+/* Reads the i-th fragment. Returns where it is; 0: it can't be read. Pages are always in
+ * the direct map. */
+INLINE u64 fragment_at(u64 shared, u64 i, struct fragment *f)
+{
+	u64 page;
+
+	if (bpf_probe_read_kernel(f, sizeof(*f), (void *)(shared + CONFIG_AGAIN(CONFIG_FRAGS) + i * sizeof(*f))) ||
+	    f->page & 1 /* memory of a device (struct net_iov) */)
+		return 0;
+	page = (f->page - control.pages) / CONFIG_AGAIN(CONFIG_PAGE_SIZE);
+	return (page << CONFIG_AGAIN(CONFIG_PAGE_SHIFT)) + control.page_base + f->offset;
+}
+
+/* Sends what a packet has in fragments, as many bytes as are wanted still. */
 INLINE void send_fragments(const struct site *site, u64 frame, const struct packet *p, u64 wanted, u64 depth)
 {
 	u64 shared = p->shared;
@@ -593,24 +609,72 @@ INLINE void send_fragments(const struct site *site, u64 frame, const struct pack
 		return;
 #pragma clang loop unroll(disable)
 	for (u64 i = 0; i < MAX_FRAGS; i++) {
-		/* struct bio_vec, from 6.9 on struct skb_frag (21d2e6737c97) */
-		struct {
-			u64 page;
-			u32 len, offset;
-		} frag;
+		struct fragment f;
 		u64 at, size;
 
-		if (i >= count || !wanted ||
-		    bpf_probe_read_kernel(&frag, sizeof(frag), (void *)(shared + CONFIG_AGAIN(CONFIG_FRAGS) + i * sizeof(frag))) ||
-		    frag.page & 1 /* memory of a device (struct net_iov) */)
+		if (i >= count || !wanted)
 			break;
-		at = frag.page - control.pages;
-		at = at / CONFIG_AGAIN(CONFIG_PAGE_SIZE) << CONFIG_AGAIN(CONFIG_PAGE_SHIFT);
-		size = frag.len < wanted ? frag.len : wanted;
-		if (!unknown(send_bytes(site, frame, p, at + control.page_base + frag.offset, size, depth, true)))
+		at = fragment_at(shared, i, &f);
+		if (!at)
+			break;
+		size = f.len < wanted ? f.len : wanted;
+		if (!unknown(send_bytes(site, frame, p, at, size, depth, true)))
 			break;
 		wanted = unknown(wanted - size);
 	}
+}
+
+/*
+ * A number of size bytes at an offset in a packet, in the network's order; negative: it
+ * can't be read. Where the code of a filter finds that these do not follow base, it calls
+ * this as if it were a helper; the loader puts it behind the program. It is global, so that
+ * the verifier looks at it once, not for each call.
+ */
+SEC("function")
+s64 packet_bytes(u64 base, s64 linear, u64 shared, u64 offset, u64 size)
+{
+	u64 at = base + offset;
+	s64 here = linear - offset; /* bytes that follow at; negative: so many are skipped first */
+	u64 value = 0, next = 0;
+	u64 zero = unknown(0);
+	u8 count = 0;
+
+	if (!control.pages || !shared || size > PACKET_BYTES ||
+	    bpf_probe_read_kernel(&count, sizeof(count), (void *)(shared + CONFIG(CONFIG_NR_FRAGS))) ||
+	    count > CONFIG(CONFIG_MOST_FRAGS) /* none that the kernel has written */)
+		return -1;
+	/* Each round reads a byte, or goes on to the next fragment. */
+#pragma clang loop unroll(disable)
+	for (u32 i = 0; i < MAX_FRAGS + PACKET_BYTES; i++) {
+		struct fragment f;
+		u8 byte;
+
+		/* Without knowledge of these the verifier follows a round once. */
+		asm volatile("%0 += %4\n"
+			     "%1 += %4\n"
+			     "%2 += %4\n"
+			     "%3 += %4"
+			     : "+r"(here), "+r"(value), "+r"(next), "+r"(size)
+			     : "r"(zero));
+		if (here > 0) {
+			if (bpf_probe_read_kernel(&byte, sizeof(byte), (void *)at))
+				return -1;
+			value = value << 8 | byte;
+			if (!--size)
+				return value;
+			at++;
+			here--;
+			continue;
+		}
+		if (next >= count)
+			return -1;
+		at = fragment_at(shared, next++, &f);
+		if (!at)
+			return -1;
+		at -= here;
+		here += f.len;
+	}
+	return -1;
 }
 
 /* Sends the packet of a call, if it can be told where that is. */

@@ -32,6 +32,7 @@ enum limit {
 	MAX_SEEN = 1 << 16, /* functions that are watched for calls in trees */
 	MAX_FRAGS = 17,     /* MAX_SKB_FRAGS' default */
 	MAX_SEGMENTS = 256, /* that are followed of a packet which is cut up at once */
+	PACKET_BYTES = 4,   /* that a filter reads at a time, at most */
 	MAX_PACKET = 65536, /* bytes of a packet that are sent, at most */
 	PEEK_SIZE = 16384,  /* bytes of kernel memory that are read at a time */
 	CONFIG_MARK = 0x5ca1ab1e00000000ULL, /* see enum config */
@@ -47,6 +48,7 @@ enum limit {
 	CONFIG_COOKIE = 0x5e56,     /* for kfunc bpf_session_cookie */
 	CONFIG_IRQ_SAVE = 0x5e57,    /* for kfunc bpf_local_irq_save, */
 	CONFIG_IRQ_RESTORE = 0x5e58, /* for kfunc bpf_local_irq_restore */
+	CONFIG_PACKET_BYTES = 0x5e59, /* for packet_bytes */
 	COOKIE_WORDS_SHIFT = 32,    /* an attach cookie is the target, from here on its argument words, */
 	COOKIE_STRINGS_SHIFT = 40,  /* and from here on what CONFIG_STRINGS has elsewhere */
 };
@@ -252,6 +254,7 @@ enum config {
 	CONFIG_PAGE_SHIFT,
 	CONFIG_NR_FRAGS,    /* offsets in struct skb_shared_info */
 	CONFIG_FRAGS,
+	CONFIG_MOST_FRAGS,  /* that it has room for */
 	CONFIG_SNAPLEN,     /* bytes of a call's packet that are sent, at most; 0: none is */
 	CONFIG_STACK_AT,    /* offset of frames[] in an entry; 0: no stack */
 	CONFIG_CALL_STACK_AT, /* the same in a call */

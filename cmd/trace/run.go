@@ -98,6 +98,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		Snaplen:    o.packetLen(),
 		Fragments:  o.pcap != "",
 		Follow:     o.follow,
+		Packets:    o.filterPkt != "",
 		BufferSize: o.bufferLen,
 		Graph:      o.graphOptions(filters),
 		Progress:   progress.step,
@@ -183,7 +184,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 		fmt.Fprintf(stderr, "trace: packets are not followed through what this kernel does not have: %s\n", strings.Join(names, ", "))
 	}
 	if err := session.Unfragmented(); err != nil {
-		fmt.Fprintf(stderr, "trace: what packets have in fragments is not written: %v\n", err)
+		fmt.Fprintf(stderr, "trace: what packets have in fragments is not read: %v\n", err)
 	}
 	progress.phase("attach")
 	progress.done()

@@ -35,6 +35,17 @@ type Program struct {
 	Insns      asm.Instructions // maps associated
 	AttachID   uint32           // BTF type ID of the function; 0: none
 	AttachTo   int              // fd of the module's BTF, or of the BPF program; 0: vmlinux
+
+	// BTF is the fd of types that Functions are of, the main one and those behind it. With
+	// none functions are static: the verifier looks at them for each call.
+	BTF       int
+	Functions []Function
+}
+
+// Function is struct bpf_func_info.
+type Function struct {
+	Offset uint32 // of the first instruction
+	Type   uint32 // its ID
 }
 
 // progLoadAttr is the head of union bpf_attr for BPF_PROG_LOAD; what follows is
@@ -54,7 +65,7 @@ type progLoadAttr struct {
 	expectedAttachType uint32
 	progBTFFd          uint32
 	funcInfoRecSize    uint32
-	funcInfo           uint64
+	funcInfo           unsafe.Pointer
 	funcInfoCnt        uint32
 	lineInfoRecSize    uint32
 	lineInfo           uint64
@@ -104,6 +115,11 @@ func Load(p Program) (int, error) {
 		expectedAttachType: uint32(p.AttachType),
 		attachBTFID:        p.AttachID,
 		attachBTFObjFd:     uint32(p.AttachTo),
+	}
+	if len(p.Functions) > 0 {
+		attr.progBTFFd = uint32(p.BTF)
+		attr.funcInfo, attr.funcInfoCnt = unsafe.Pointer(unsafe.SliceData(p.Functions)), uint32(len(p.Functions))
+		attr.funcInfoRecSize = uint32(unsafe.Sizeof(p.Functions[0]))
 	}
 	copy(attr.progName[:15], p.Name)
 	fd, err := call(cmdProgLoad, unsafe.Pointer(&attr), unsafe.Sizeof(attr))

@@ -19,6 +19,7 @@ import (
 	"fgtrace/bpf/wire"
 	"fgtrace/btfx"
 	"fgtrace/tracer/event"
+	"fgtrace/tracer/packet"
 	"fgtrace/tracer/plan"
 )
 
@@ -32,8 +33,8 @@ type Options struct {
 	Filter bool   // targets have conditions of their entries
 	Follow bool   // packets of calls that are shown are followed
 
-	Snaplen   int       // bytes of packets that are sent, at most
-	Fragments Fragments // where the fragments of packets are
+	Snaplen   int              // bytes of packets that are sent, at most
+	Fragments packet.Fragments // that are sent, too; the zero value: none are
 
 	LeastTime time.Duration // of a call that is shown; with slots, else user space looks
 	Guard     bool          // the kernel doesn't guard programs against recursion
@@ -60,15 +61,6 @@ type Graph struct {
 	// Kretprobes is code in which the kernel takes locks at the returns of functions
 	// that have a kretprobe: those are no calls of what is traced.
 	Kretprobes Range
-}
-
-// Fragments says where a struct sk_buff has what is not in its linear part. The zero
-// value: it is not wanted.
-type Fragments struct {
-	PageSize  uint64 // of a struct page, in bytes
-	PageShift uint64 // bits of an offset in a page
-	Count     uint64 // offset of nr_frags in struct skb_shared_info
-	First     uint64 // and of frags
 }
 
 // Range is a part of the kernel's code.
@@ -118,10 +110,16 @@ func (o Options) Constants(index int, t *plan.Target) (entry, exit Constants) {
 func (o Options) packetConstants(c Constants, e plan.Expressions) {
 	if e.Packet != nil {
 		c[wire.ConfigSnaplen] = uint64(o.Snaplen)
-		f := o.Fragments
-		c[wire.ConfigPageSize], c[wire.ConfigPageShift] = f.PageSize, f.PageShift
-		c[wire.ConfigNrFrags], c[wire.ConfigFrags] = f.Count, f.First
+		maps.Copy(c, fragmentConstants(o.Fragments))
 		c[wire.ConfigSlots] = 0
+	}
+}
+
+// fragmentConstants returns what code has that reads fragments.
+func fragmentConstants(f packet.Fragments) Constants {
+	return Constants{
+		wire.ConfigPageSize: f.PageSize, wire.ConfigPageShift: f.PageShift,
+		wire.ConfigNrFrags: f.Count, wire.ConfigFrags: f.First, wire.ConfigMostFrags: f.Most,
 	}
 }
 
@@ -375,7 +373,31 @@ func Program(template asm.Instructions, constants Constants, expressions Express
 	if insns, err = prune(insns); err != nil {
 		return nil, err
 	}
-	return insns, complete(insns, constants)
+	if err := complete(insns, constants); err != nil {
+		return nil, err
+	}
+	return link(insns, expressions.PacketBytes), nil
+}
+
+// PacketBytes returns the function that programs call for what filters look for in
+// fragments, for a kernel that has them there.
+func PacketBytes(template asm.Instructions, f packet.Fragments) (asm.Instructions, error) {
+	return Program(template, fragmentConstants(f), Expressions{})
+}
+
+// link puts a function behind a program that calls it.
+func link(insns, function asm.Instructions) asm.Instructions {
+	calls := false
+	for i := range insns {
+		if ins := &insns[i]; ins.IsBuiltinCall() && ins.Constant == wire.ConfigPacketBytes {
+			*ins = asm.Call.Label(function.Name())
+			calls = true
+		}
+	}
+	if !calls {
+		return insns
+	}
+	return slices.Concat(insns, function)
 }
 
 // fill writes constants into the instructions that load their marks.

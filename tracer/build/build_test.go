@@ -56,7 +56,7 @@ func targets(t *testing.T) []*plan.Target {
 
 // configNames are enum config's, in its order.
 var configNames = []string{
-	"target", "record_size", "call_size", "words", "strings", "outputs", "page_size", "page_shift", "nr_frags", "frags", "snaplen", "stack_at", "call_stack_at", "slots", "copy_ctx", "retval",
+	"target", "record_size", "call_size", "words", "strings", "outputs", "page_size", "page_shift", "nr_frags", "frags", "most_frags", "snaplen", "stack_at", "call_stack_at", "slots", "copy_ctx", "retval",
 	"self", "pids", "cgroup", "comm", "comm_lo", "comm_hi", "guard", "fork_tgid", "task", "frame_at", "session", "regs", "stack_args", "filter", "filter_result", "least_time", "follow", "copy_of", "segments", "skb_next",
 	"graph", "root", "nodes", "early", "no_irqs", "key_at", "no_interrupt", "not_from", "not_from_size", "by_target", "max_words", "open_size", "strings_size", "strings_room", "node_size", "filter_node",
 }
@@ -373,7 +373,7 @@ func TestObject(t *testing.T) {
 	maps := []string{bpf.MapFollowed, bpf.MapEvents, bpf.MapCounts, bpf.MapPids, bpf.MapCgroups, bpf.MapLost, bpf.MapAlone, bpf.MapTrees, bpf.MapControl}
 	programs := []string{
 		bpf.ProgEntry, bpf.ProgExit, bpf.ProgSession, bpf.ProgProbe, bpf.ProgFork, bpf.ProgFree, bpf.ProgSeen, bpf.ProgKprobe, bpf.ProgKretprobe, bpf.ProgWhoami, bpf.ProgPeek,
-		bpf.ProgFreedSKB, bpf.ProgNewSKB,
+		bpf.ProgFreedSKB, bpf.ProgNewSKB, bpf.FuncPacketBytes,
 	}
 	for _, name := range programs {
 		prog, ok := s.Programs[name]

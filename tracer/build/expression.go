@@ -30,6 +30,9 @@ type Expressions struct {
 	Direct bool
 	// Cast says how bytes of packets can be loaded.
 	Cast packetcode.Cast
+	// PacketBytes is the function that filters for packets call for what is in fragments;
+	// nil: they can't tell what is there.
+	PacketBytes asm.Instructions
 }
 
 // splice puts the code of expressions in place of the loads that stand for them.
@@ -207,7 +210,9 @@ func (e *Expressions) match(m expr.Matcher, to *bpfasm.Code, top int16, unread b
 	if !ok {
 		return 0, fmt.Errorf("build program: unknown filter %T", m)
 	}
-	return packetcode.AppendCode(filter, to, packetcode.Options{Top: top, Unread: unread, Direct: e.isDirect(), Cast: e.Cast})
+	return packetcode.AppendCode(filter, to, packetcode.Options{
+		Top: top, Unread: unread, Direct: e.isDirect(), Cast: e.Cast, Fragments: e.PacketBytes != nil,
+	})
 }
 
 func (e *Expressions) hasPointers() bool { return e.Regs == nil && !e.Copy }

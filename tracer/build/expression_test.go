@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	rawbpf "golang.org/x/net/bpf"
 
 	"fgtrace/arch"
 	"fgtrace/bpf"
@@ -14,6 +16,7 @@ import (
 	"fgtrace/btfx/expr"
 	"fgtrace/internal/bpfvm"
 	"fgtrace/internal/btftest"
+	"fgtrace/tracer/packet"
 )
 
 // mark is the load that stands for a condition.
@@ -152,6 +155,60 @@ func TestProgramsHaveMarks(t *testing.T) {
 		}
 		if n != want {
 			t.Errorf("%s has %d places for expressions, want %d", name, n, want)
+		}
+	}
+}
+
+// TestPacketBytes: programs whose filters look into packets have the function that reads
+// fragments, with its type, and no others have it.
+func TestPacketBytes(t *testing.T) {
+	function, err := PacketBytes(object(t).Programs[bpf.FuncPacketBytes].Instructions, packet.Fragments{PageSize: 64, PageShift: 12, Most: 17})
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := []rawbpf.RawInstruction{{Op: 0x30}, {Op: 0x16}} // whatever the first byte is but 0
+	form := &packet.Form{Name: "xdp_buff", Fields: map[string]packet.Field{"data": {Size: 8}, "data_end": {Offset: 8, Size: 8}}}
+	matcher, err := (&packet.Filter{Ethernet: first}).Of(form)
+	if err != nil {
+		t.Fatal(err)
+	}
+	constants := make(Constants)
+	for id := range configNames {
+		constants[uint32(id)] = 0
+	}
+	for _, id := range []uint32{wire.ConfigTaskPid, wire.ConfigTaskTgid, wire.ConfigTaskComm, wire.ConfigTaskCommHi} {
+		constants[id] = 8
+	}
+	constants[wire.ConfigFilter] = 1
+	template := object(t).Programs[bpf.ProgEntry].Instructions
+	for _, test := range []struct {
+		name      string
+		condition *expr.Tree
+		function  asm.Instructions
+		want      int // functions
+	}{
+		{"filter", expr.Matches(matcher, expr.Param{}), function, 2},
+		{"filter, fragments not known", expr.Matches(matcher, expr.Param{}), nil, 1},
+		{"expression", condition(t, "a == 1", 0), function, 1},
+		{"nothing", nil, function, 1},
+	} {
+		e := Expressions{PacketBytes: test.function}
+		e.Condition = test.condition
+		insns, err := Program(template, constants, e)
+		if err != nil {
+			t.Fatalf("%s: %v", test.name, err)
+		}
+		var functions []*btf.Func
+		for i := range insns {
+			if f := btf.FuncMetadata(&insns[i]); f != nil {
+				functions = append(functions, f)
+			}
+		}
+		if len(functions) != test.want || test.want == 2 && functions[1].Linkage != btf.GlobalFunc {
+			t.Errorf("%s: %v", test.name, functions)
+		}
+		if calls := len(insns.FunctionReferences()); calls != test.want-1 {
+			t.Errorf("%s: it calls %d functions", test.name, calls)
 		}
 	}
 }

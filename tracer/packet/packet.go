@@ -10,6 +10,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/net/bpf"
 
@@ -53,6 +54,9 @@ type Matcher struct {
 	Form     *Form
 	Tunnel   *Tunnel     // nil: the filter is not for what is inside
 	Programs [2]*Program // by Link; nil: nothing matches
+
+	// Pages says how Match reads fragments; nil: not at all. Code has its own way.
+	Pages *Pages
 }
 
 // Link is how a packet begins.
@@ -77,6 +81,13 @@ type Form struct {
 	Name   string // of the struct
 	Fields map[string]Field
 	Tag    TagForm
+	Size   int // of the struct, in bytes
+
+	// SharedSize and FragsSize are of the struct skb_shared_info behind a struct xdp_buff's
+	// or xdp_frame's first piece of memory: how far in front of the end of that it is, and
+	// where it has the length of the fragments. Size 0: they are not known.
+	SharedSize int
+	FragsSize  Field
 }
 
 // Field is a member, in bytes.
@@ -94,37 +105,36 @@ func (f Field) load(addr uint64, read func(addr uint64, buf []byte) error) (uint
 // FormFields are the members that are read of each type.
 var FormFields = map[string][]string{
 	"sk_buff":   {"head", "data", "len", "data_len", "mac_header", "network_header", "end"},
-	"xdp_buff":  {"data", "data_end", "flags"},
-	"xdp_frame": {"data", "len", "flags"},
+	"xdp_buff":  {"data", "data_end", "flags", "data_hard_start", "frame_sz"},
+	"xdp_frame": {"data", "len", "flags", "headroom", "frame_sz"},
 }
 
 // IsSKB tells whether it is that of a struct sk_buff.
 func (f *Form) IsSKB() bool { return f.Name == "sk_buff" }
+
+// fragmentFields are those that are about fragments: kernels may lack them.
+var fragmentFields = []string{"end", "flags", "data_hard_start", "headroom", "frame_sz"}
 
 // hasRaw tells whether packets may begin with a network header.
 func (f *Form) hasRaw() bool { return f.IsSKB() }
 
 // FormOf returns how what a type points to has its packet, or ErrNoPacket.
 func FormOf(types *btfx.Types, pointer btfx.ID) (*Form, error) {
-	id, err := types.Underlying(pointer)
-	if err != nil || types.Kind(id) != btfx.KindPtr {
-		return nil, ErrNoPacket
+	id, err := structOf(types, pointer)
+	if err != nil {
+		return nil, err
 	}
-	to, err := types.Ref(id)
-	if err == nil {
-		to, err = types.Underlying(to)
-	}
-	if err != nil || types.Kind(to) != btfx.KindStruct {
-		return nil, ErrNoPacket
-	}
-	f := &Form{Name: types.Name(to), Fields: map[string]Field{}}
+	f := &Form{Name: types.Name(id), Fields: map[string]Field{}}
 	names, ok := FormFields[f.Name]
 	if !ok {
 		return nil, ErrNoPacket
 	}
+	if f.Size, err = types.Size(id); err != nil {
+		return nil, err
+	}
 	for _, name := range names {
-		field, err := fieldOf(types, to, name)
-		if err != nil && (name == "flags" || name == "end") {
+		field, err := fieldOf(types, id, name)
+		if err != nil && slices.Contains(fragmentFields, name) {
 			continue // there are no fragments yet, or none that are read
 		}
 		if err != nil {
@@ -133,12 +143,28 @@ func FormOf(types *btfx.Types, pointer btfx.ID) (*Form, error) {
 		f.Fields[name] = field
 	}
 	if f.Name == "sk_buff" {
-		f.Tag = tagOf(types, to)
+		f.Tag = tagOf(types, id)
 	}
+	f.findShared(types)
 	return f, nil
 }
 
-// fieldOf returns a member of a struct.
+// structOf returns the struct that a type points to, or ErrNoPacket.
+func structOf(types *btfx.Types, pointer btfx.ID) (btfx.ID, error) {
+	id, err := types.Underlying(pointer)
+	if err != nil || types.Kind(id) != btfx.KindPtr {
+		return 0, ErrNoPacket
+	}
+	if id, err = types.Ref(id); err == nil {
+		id, err = types.Underlying(id)
+	}
+	if err != nil || types.Kind(id) != btfx.KindStruct {
+		return 0, ErrNoPacket
+	}
+	return id, nil
+}
+
+// fieldOf finds a member that is a word.
 func fieldOf(types *btfx.Types, id btfx.ID, name string) (Field, error) {
 	m, err := types.Member(id, name)
 	if err != nil {
@@ -154,6 +180,31 @@ func fieldOf(types *btfx.Types, id btfx.ID, name string) (Field, error) {
 	return Field{m.Offset / 8, size}, nil
 }
 
+// cacheLine is SMP_CACHE_BYTES of both architectures, which struct skb_shared_info is
+// aligned to (SKB_DATA_ALIGN).
+const cacheLine = 64
+
+// findShared finds where XDP packets have their fragments (xdp_get_shared_info_from_buff
+// and xdp_get_shared_info_from_frame in include/net/xdp.h), if they have any.
+func (f *Form) findShared(types *btfx.Types) {
+	for _, name := range FormFields[f.Name] {
+		if _, ok := f.Fields[name]; !ok || f.Name == "sk_buff" {
+			return
+		}
+	}
+	shared, ok := types.FindType(btfx.KindStruct, "skb_shared_info")
+	if !ok {
+		return
+	}
+	size, err := types.Size(shared)
+	if err != nil {
+		return
+	}
+	if field, err := fieldOf(types, shared, "xdp_frags_size"); err == nil {
+		f.SharedSize, f.FragsSize = (size+cacheLine-1)&^(cacheLine-1), field
+	}
+}
+
 // EthernetHeader is the length of one, without tags.
 const EthernetHeader = 14
 
@@ -164,8 +215,9 @@ const NoHeader = 0xffff
 type view struct {
 	link   Link
 	base   uint64
-	linear int64 // bytes from base that follow one another
-	total  int64 // bytes of the packet
+	linear int64  // bytes from base that follow one another
+	total  int64  // bytes of the packet
+	shared uint64 // address of its struct skb_shared_info; 0: not known
 }
 
 // Match tells whether the packet of a struct matches. Memory that can't be read is an
@@ -176,7 +228,7 @@ func (m *Matcher) Match(addr uint64, read func(addr uint64, buf []byte) error) (
 		return false, err
 	}
 	if m.Tunnel != nil {
-		inside, ok, err := m.Tunnel.within(v, read)
+		inside, ok, err := m.Tunnel.within(v, func(offset int64, buf []byte) error { return v.load(offset, buf, m.Pages, read) })
 		if err != nil || !ok {
 			return false, err
 		}
@@ -186,11 +238,11 @@ func (m *Matcher) Match(addr uint64, read func(addr uint64, buf []byte) error) (
 	if p == nil {
 		return false, nil
 	}
-	if v.total > v.linear {
-		return false, ErrUnread // this does not look where the filter does
+	if v.total > maxPacket {
+		return false, ErrUnread
 	}
-	packet := make([]byte, max(v.linear, 0))
-	if err := read(v.base, packet); err != nil {
+	packet := make([]byte, max(v.total, 0)) // this does not look only where the filter does
+	if err := v.load(0, packet, m.Pages, read); err != nil {
 		return false, err
 	}
 	tag, err := m.AskedTag(v.link).values(addr, read)
@@ -220,14 +272,29 @@ func (f *Form) view(addr uint64, read func(addr uint64, buf []byte) error) (view
 		v.link, v.base = link, values["head"]+uint64(start)
 		v.linear += at - start
 		v.total += at - start
+		if end, ok := values["end"]; ok {
+			v.shared = values["head"] + end
+		}
 		return v, nil
 	case "xdp_buff":
 		values["len"] = values["data_end"] - data
+	case "xdp_frame":
+		values["data_hard_start"] = data - values["headroom"] - uint64(f.Size)
 	}
 	v := view{base: data, linear: int64(values["len"]), total: int64(values["len"])}
-	if values["flags"]&HasFrags != 0 {
-		v.total = UnknownLength
+	if values["flags"]&HasFrags == 0 {
+		return v, nil
 	}
+	if f.SharedSize == 0 {
+		v.total = UnknownLength
+		return v, nil
+	}
+	v.shared = values["data_hard_start"] + values["frame_sz"] - uint64(f.SharedSize)
+	var word [8]byte
+	if err := read(v.shared+uint64(f.FragsSize.Offset), word[:f.FragsSize.Size]); err != nil {
+		return v, err
+	}
+	v.total += int64(binary.LittleEndian.Uint64(word[:]))
 	return v, nil
 }
 
@@ -267,7 +334,7 @@ func isEthernet(length int64) bool {
 // fragments (XDP_FLAGS_HAS_FRAGS, Linux 5.18).
 const HasFrags = 1
 
-// UnknownLength is the length of a packet with more fragments than are counted.
+// UnknownLength is the length of a packet with fragments of which it is not known.
 const UnknownLength = 1 << 30
 
 // ErrUnread tells that a packet, or what it takes to tell, can't be read.

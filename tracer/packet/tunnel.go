@@ -122,18 +122,15 @@ func (t *Tunnel) inner(link Link, load func(offset int64, size int) (uint64, err
 }
 
 // within narrows a view to what is inside; ok is false if there is nothing.
-func (t *Tunnel) within(v view, read func(addr uint64, buf []byte) error) (inside view, ok bool, err error) {
+func (t *Tunnel) within(v view, read func(offset int64, buf []byte) error) (inside view, ok bool, err error) {
 	behind := false
 	start, link, ok, err := t.inner(v.link, func(offset int64, size int) (uint64, error) {
-		switch end := offset + int64(size); {
-		case end > v.total:
+		if offset+int64(size) > v.total {
 			behind = true
 			return 0, errBehind
-		case end > v.linear:
-			return 0, ErrUnread
 		}
 		var word [2]byte
-		if err := read(v.base+uint64(offset), word[2-size:]); err != nil {
+		if err := read(offset, word[2-size:]); err != nil {
 			return 0, err
 		}
 		return uint64(binary.BigEndian.Uint16(word[:])), nil
@@ -144,7 +141,8 @@ func (t *Tunnel) within(v view, read func(addr uint64, buf []byte) error) (insid
 	if err != nil {
 		return v, false, err
 	}
-	return view{link: link, base: v.base + uint64(start), linear: v.linear - start, total: v.total - start}, true, nil
+	v.link, v.base, v.linear, v.total = link, v.base+uint64(start), v.linear-start, v.total-start
+	return v, true, nil
 }
 
 // errBehind tells that a packet ends before what is asked for.

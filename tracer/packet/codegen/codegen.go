@@ -10,6 +10,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"golang.org/x/net/bpf"
 
+	"fgtrace/bpf/wire"
 	"fgtrace/btfx"
 	"fgtrace/internal/bpfasm"
 	"fgtrace/tracer/packet"
@@ -28,13 +29,16 @@ type coder struct {
 	*bpfasm.Code
 	top            int16
 	form           *packet.Form
+	bottom         int16                                 // of what was taken of the stack
 	tag            *packet.TagForm                       // the struct's members that are asked for; nil: nobody asks
 	get            func(r asm.Register, of packet.Field) // loads a member of the struct, until a program begins
-	total          int16                                 // the packet's length
+	words          int16                                 // what is known of a packet with fragments
+	total          int16                                 // one of them: the packet's length, of all packets
+	shared         int16                                 // another: the address of struct skb_shared_info; 0: there are no fragments
 	slot           int16                                 // of 8 bytes
+	fragments      bool                                  // they are read
 	cast           Cast
 	base           int16 // where regBase is as a number, once it is a pointer; 0: it is a number
-	shared         int16 // where the address of a struct sk_buff's fragments goes; 0: nobody asks
 	accept, reject bpfasm.Label
 	short          bpfasm.Label // R1 bytes are needed: more than follow one another
 	unread         bpfasm.Label // memory can't be read
@@ -51,6 +55,9 @@ type Options struct {
 	Direct bool
 	// Cast says how a packet's bytes can be loaded.
 	Cast Cast
+	// Fragments says that wire.ConfigPacketBytes can be called, for what a filter looks
+	// for in a packet's fragments.
+	Fragments bool
 }
 
 // Cast makes a number the address of a struct that programs may load from, and that begins
@@ -98,7 +105,6 @@ func AppendCode(m *packet.Matcher, to *bpfasm.Code, o Options) (bottom int16, er
 		c.tunnel(m.Tunnel, outer, starts)
 	}
 
-	bottom = c.top
 	for l, p := range m.Programs {
 		if !c.Used(starts[l]) {
 			continue
@@ -112,7 +118,7 @@ func AppendCode(m *packet.Matcher, to *bpfasm.Code, o Options) (bottom int16, er
 		if err := c.program(p, packet.Link(l), m.AskedTag(packet.Link(l))); err != nil {
 			return 0, err
 		}
-		bottom, c.top = min(bottom, c.top), at
+		c.top = at
 	}
 
 	end := c.Label()
@@ -138,19 +144,22 @@ func AppendCode(m *packet.Matcher, to *bpfasm.Code, o Options) (bottom int16, er
 		c.Place(end)
 		restore()
 	}
-	return bottom, nil
+	return c.bottom, nil
 }
 
 // newCoder saves the registers that a coder uses; restore gives them back.
 func newCoder(to *bpfasm.Code, o Options) (c *coder, restore func()) {
-	c = &coder{Code: to, cast: o.Cast, accept: to.Label(), reject: to.Label(), short: to.Label(), unread: to.Label()}
+	c = &coder{
+		Code: to, cast: o.Cast, fragments: o.Fragments, accept: to.Label(), reject: to.Label(), short: to.Label(), unread: to.Label(),
+	}
 	saved := []asm.Register{regA, regX, regLinear, regBase}
 	c.top = o.Top - 8*int16(len(saved))
 	at := c.top
 	for i, r := range saved {
 		c.Add(asm.StoreMem(asm.RFP, at+8*int16(i), r, asm.DWord))
 	}
-	c.total = c.room(8)
+	c.words = c.room(wordsSize)
+	c.total, c.shared = c.words+totalAt, c.words+sharedAt
 	c.slot = c.room(8)
 	return c, func() {
 		for i, r := range saved {
@@ -158,6 +167,15 @@ func newCoder(to *bpfasm.Code, o Options) (c *coder, restore func()) {
 		}
 	}
 }
+
+// Words of a packet, by offset.
+const (
+	baseAt = 8 * iota
+	linearAt
+	totalAt
+	sharedAt
+	wordsSize
+)
 
 // Place says where the parts of a packet's place are written: offsets in bytes, of words
 // but for Raw, which has one byte and is 1 where the packet begins with a network header,
@@ -170,11 +188,10 @@ type Place struct{ Start, Linear, Length, Shared, Raw, TagProto, TagTCI int16 }
 // on; or to o.Unread, if it can't be told. It changes R0 to R5, and uses the stack down
 // to bottom.
 func AppendLocate(f *packet.Form, code *bpfasm.Code, o Options, to int16, place Place) (bottom int16) {
+	o.Fragments = true
 	c, restore := newCoder(code, o)
 	starts := [2]bpfasm.Label{c.Label(), c.Label()}
 	end := c.Label()
-	c.shared = c.room(8)
-	c.Add(asm.Mov.Imm(asm.R1, 0), asm.StoreMem(asm.RFP, c.shared, asm.R1, asm.DWord))
 	if f.HasTag() {
 		c.tag = &f.Tag
 	}
@@ -209,24 +226,30 @@ func AppendLocate(f *packet.Form, code *bpfasm.Code, o Options, to int16, place 
 	c.Jump(o.Unread)
 	c.Place(end)
 	restore()
-	return c.top
+	return c.bottom
 }
 
 // room takes bytes of the stack.
 func (c *coder) room(bytes int) int16 {
 	c.top -= int16((bytes + 7) &^ 7)
+	c.bottom = min(c.bottom, c.top)
 	return c.top
 }
 
 // read copies memory at R3 to the stack.
 func (c *coder) read(to int16, size int) {
+	c.tryRead(to, size)
+	c.JumpIf(asm.JNE, asm.R0, 0, c.unread)
+}
+
+// tryRead does so, and leaves in R0 whether that failed.
+func (c *coder) tryRead(to int16, size int) {
 	c.Add(
 		asm.Mov.Reg(asm.R1, asm.RFP),
 		asm.Add.Imm(asm.R1, int32(to)),
 		asm.Mov.Imm(asm.R2, int32(size)),
 		asm.FnProbeReadKernel.Call(),
 	)
-	c.JumpIf(asm.JNE, asm.R0, 0, c.unread)
 }
 
 // find reads the struct at R0, and goes on at the start of a program with regBase,
@@ -255,17 +278,72 @@ func (c *coder) find(f *packet.Form, isDirect bool, starts [2]bpfasm.Label) {
 	} else {
 		get(regLinear, "len")
 	}
-	c.Add(asm.Mov.Reg(asm.R1, regLinear))
-	if _, ok := f.Fields["flags"]; ok {
-		whole := c.Label()
-		get(asm.R2, "flags")
-		c.Add(asm.And.Imm(asm.R2, packet.HasFrags))
-		c.JumpIf(asm.JEq, asm.R2, 0, whole)
-		c.Add(asm.Mov.Imm(asm.R1, packet.UnknownLength))
-		c.Place(whole)
-	}
-	c.Add(asm.StoreMem(asm.RFP, c.total, asm.R1, asm.DWord))
+	c.findShared(get)
 	c.Jump(starts[packet.Ethernet])
+}
+
+// findShared finds the fragments of an XDP packet, and its length.
+func (c *coder) findShared(get func(asm.Register, string)) {
+	f, whole := c.form, c.Label()
+	c.Add(
+		asm.StoreMem(asm.RFP, c.total, regLinear, asm.DWord),
+		asm.Mov.Imm(asm.R1, 0),
+		asm.StoreMem(asm.RFP, c.shared, asm.R1, asm.DWord),
+	)
+	if _, ok := f.Fields["flags"]; !ok {
+		return
+	}
+	get(asm.R2, "flags")
+	c.Add(asm.And.Imm(asm.R2, packet.HasFrags))
+	c.JumpIf(asm.JEq, asm.R2, 0, whole)
+	if f.SharedSize == 0 {
+		c.Add(asm.Mov.Imm(asm.R1, packet.UnknownLength), asm.StoreMem(asm.RFP, c.total, asm.R1, asm.DWord))
+		c.Place(whole)
+		return
+	}
+	if f.Name == "xdp_buff" {
+		get(asm.R3, "data_hard_start")
+	} else {
+		get(asm.R2, "headroom")
+		c.Add(asm.Mov.Reg(asm.R3, regBase), asm.Sub.Reg(asm.R3, asm.R2), asm.Sub.Imm(asm.R3, int32(f.Size)))
+	}
+	get(asm.R2, "frame_sz")
+	c.Add(
+		asm.Add.Reg(asm.R3, asm.R2),
+		asm.Sub.Imm(asm.R3, int32(f.SharedSize)),
+		asm.StoreMem(asm.RFP, c.shared, asm.R3, asm.DWord),
+		asm.Add.Imm(asm.R3, int32(f.FragsSize.Offset)),
+	)
+	c.read(c.slot, f.FragsSize.Size)
+	c.Add(
+		asm.LoadMem(asm.R1, asm.RFP, c.slot, bpfasm.SizeOf(f.FragsSize.Size)),
+		asm.Add.Reg(asm.R1, regLinear),
+		asm.StoreMem(asm.RFP, c.total, asm.R1, asm.DWord),
+		asm.LoadMem(asm.R3, asm.RFP, c.shared, asm.DWord),
+	)
+	c.note()
+	c.Place(whole)
+}
+
+// note writes down the words of a packet whose struct skb_shared_info is at R3. A helper
+// copies them: then they are numbers to the verifier, as a global function takes no
+// pointers, and comparisons tell it nothing about them that lasts. So it follows what comes
+// behind a load once, whichever way that went.
+func (c *coder) note() {
+	top := c.top
+	from := c.room(wordsSize)
+	c.top = top
+	c.Add(
+		asm.LoadMem(asm.R0, asm.RFP, c.total, asm.DWord),
+		asm.StoreMem(asm.RFP, from+baseAt, regBase, asm.DWord),
+		asm.StoreMem(asm.RFP, from+linearAt, regLinear, asm.DWord),
+		asm.StoreMem(asm.RFP, from+totalAt, asm.R0, asm.DWord),
+		asm.StoreMem(asm.RFP, from+sharedAt, asm.R3, asm.DWord),
+		asm.Mov.Reg(asm.R3, asm.RFP),
+		asm.Add.Imm(asm.R3, int32(from)),
+	)
+	c.read(c.words, wordsSize)
+	c.Add(asm.LoadMem(regLinear, asm.RFP, c.words+linearAt, asm.DWord))
 }
 
 // members copies those of the struct at R0 that are asked for.
@@ -295,11 +373,6 @@ func (c *coder) findSkb(get func(asm.Register, string), starts [2]bpfasm.Label) 
 	const mac, network, behind, data, tags = asm.R1, asm.R2, asm.R3, asm.R4, asm.R5
 	get(regBase, "head")
 	c.JumpIf(asm.JEq, regBase, 0, c.unread) // a load of what isn't there
-	if _, ok := c.form.Fields["end"]; ok && c.shared != 0 {
-		// struct skb_shared_info is behind the linear part (skb_end_pointer).
-		get(data, "end")
-		c.Add(asm.Add.Reg(data, regBase), asm.StoreMem(asm.RFP, c.shared, data, asm.DWord))
-	}
 	get(data, "data")
 	c.Add(asm.Sub.Reg(data, regBase))
 	get(mac, "mac_header")
@@ -335,16 +408,29 @@ func (c *coder) findSkb(get func(asm.Register, string), starts [2]bpfasm.Label) 
 
 // begins returns what goes on with a packet that begins R0 bytes from regBase.
 func (c *coder) begins(get func(asm.Register, string), data asm.Register) func(start bpfasm.Label) {
+	const behind = asm.R2 // bytes that are not in the linear part
+	_, hasEnd := c.form.Fields["end"]
 	return func(start bpfasm.Label) {
 		c.Add(asm.Add.Reg(regBase, asm.R0), asm.Sub.Reg(data, asm.R0))
 		get(asm.R0, "len")
-		get(regLinear, "data_len")
+		get(behind, "data_len")
 		c.Add(
 			asm.Add.Reg(data, asm.R0),
 			asm.StoreMem(asm.RFP, c.total, data, asm.DWord),
-			asm.Sub.Reg(data, regLinear),
+			asm.Sub.Reg(data, behind),
 			asm.Mov.Reg(regLinear, data),
 		)
+		if c.fragments {
+			c.Add(asm.Mov.Imm(asm.R0, 0), asm.StoreMem(asm.RFP, c.shared, asm.R0, asm.DWord))
+		}
+		if c.fragments && hasEnd {
+			c.JumpIf(asm.JEq, behind, 0, start)
+			// struct skb_shared_info is behind the linear part (skb_end_pointer).
+			get(asm.R3, "head")
+			get(asm.R0, "end")
+			c.Add(asm.Add.Reg(asm.R3, asm.R0))
+			c.note()
+		}
 		c.Jump(start)
 	}
 }
@@ -364,7 +450,11 @@ func (c *coder) program(p *packet.Program, l packet.Link, tag *packet.TagForm) e
 		r.chunk = c.room(r.chunkSize+shift) + int16(shift)
 		// Shorter packets have memory behind them, too: struct skb_shared_info.
 		c.Add(asm.Mov.Reg(asm.R3, regBase))
-		c.read(r.chunk, r.chunkSize)
+		c.tryRead(r.chunk, r.chunkSize)
+		there := c.Label()
+		c.JumpIf(asm.JEq, asm.R0, 0, there)
+		c.JumpIf(asm.JSGT, regLinear, 0, c.unread) // else nothing of it is looked at
+		c.Place(there)
 	}
 	r.memory = map[int]int16{}
 	c.Add(asm.Mov.Imm(regA, 0), asm.Mov.Imm(regX, 0))
@@ -525,14 +615,15 @@ func (r *runner) fixed(to asm.Register, l load) {
 		r.far(to, l.size)
 		return
 	}
-	near := r.Label()
+	near, done := r.Label(), r.Label()
 	r.JumpIf(asm.JSGE, regLinear, int32(end), near)
-	r.Add(asm.Mov.Imm(asm.R1, int32(end)))
-	r.Jump(r.short)
+	r.Add(asm.Mov.Imm(asm.R1, int32(end)), asm.Mov.Imm(asm.R3, int32(l.offset)))
+	r.beyond(to, l.size, done)
 	r.Place(near)
 	if r.base != 0 {
 		r.Add(asm.LoadMem(to, regBase, int16(l.offset), bpfasm.SizeOf(l.size)))
 		r.swap(to, l.size)
+		r.Place(done)
 		return
 	}
 	at := r.chunk + int16(l.offset)
@@ -550,16 +641,44 @@ func (r *runner) fixed(to asm.Register, l load) {
 		)
 	}
 	r.swap(to, l.size)
+	r.Place(done)
 }
 
 // far loads what is R3 bytes from the beginning.
 func (c *coder) far(to asm.Register, size int) {
 	c.Add(asm.Mov.Reg(asm.R1, asm.R3), asm.Add.Imm(asm.R1, int32(size)))
-	c.JumpIfReg(asm.JSGT, asm.R1, regLinear, c.short)
+	near, done := c.Label(), c.Label()
+	c.JumpIfReg(asm.JSLE, asm.R1, regLinear, near)
+	c.beyond(to, size, done)
+	c.Place(near)
 	c.addBase(asm.R3)
 	c.read(c.slot, size)
 	c.Add(asm.LoadMem(to, asm.RFP, c.slot, bpfasm.SizeOf(size)))
 	c.swap(to, size)
+	c.Place(done)
+}
+
+// beyond loads what is R3 bytes from the beginning, where R1 bytes are needed, more than
+// follow one another, and goes on.
+func (c *coder) beyond(to asm.Register, size int, done bpfasm.Label) {
+	if !c.fragments {
+		c.Jump(c.short)
+		return
+	}
+	c.Add(asm.Mov.Reg(asm.R4, asm.R3), asm.LoadMem(asm.R3, asm.RFP, c.shared, asm.DWord))
+	c.JumpIf(asm.JEq, asm.R3, 0, c.short)
+	c.Add(asm.LoadMem(asm.R0, asm.RFP, c.total, asm.DWord))
+	c.JumpIfReg(asm.JSGT, asm.R1, asm.R0, c.reject)
+	c.Add(
+		asm.LoadMem(asm.R1, asm.RFP, c.words+baseAt, asm.DWord),
+		asm.LoadMem(asm.R2, asm.RFP, c.words+linearAt, asm.DWord),
+		asm.Mov.Imm(asm.R5, int32(size)),
+		asm.BuiltinFunc(wire.ConfigPacketBytes).Call(),
+		asm.LoadMem(regLinear, asm.RFP, c.words+linearAt, asm.DWord), // see note
+	)
+	c.JumpIf(asm.JSLT, asm.R0, 0, c.unread)
+	c.Add(asm.Mov.Reg(to, asm.R0))
+	c.Jump(done)
 }
 
 // swap turns bytes in the network's order into a number.

@@ -16,6 +16,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"golang.org/x/net/bpf"
 
+	"fgtrace/bpf/wire"
 	"fgtrace/btfx"
 	"fgtrace/internal/bpfasm"
 	"fgtrace/internal/bpfvm"
@@ -33,7 +34,10 @@ const (
 )
 
 // kernelTypes are the packets' structs, with members where no kernel has them.
-func kernelTypes(t testing.TB, tag tagLayout) map[string]*packet.Form {
+func kernelTypes(t testing.TB, tag tagLayout) map[string]*packet.Form { return typesOf(t, tag, false) }
+
+// typesOf are also those of a kernel where XDP packets' fragments are not known.
+func typesOf(t testing.TB, tag tagLayout, isOld bool) map[string]*packet.Form {
 	t.Helper()
 	u16 := &btf.Int{Name: "unsigned short", Size: 2}
 	u8 := &btf.Int{Name: "unsigned char", Size: 1}
@@ -52,14 +56,21 @@ func kernelTypes(t testing.TB, tag tagLayout) map[string]*packet.Form {
 			btf.Member{Name: "len", Type: btftest.U32, Offset: 8 * 20}, btf.Member{Name: "data_len", Type: btftest.U32, Offset: 8 * 24},
 			btf.Member{Name: "mac_header", Type: u16, Offset: 8 * 30}, btf.Member{Name: "network_header", Type: u16, Offset: 8 * 36},
 			btf.Member{Name: "head", Type: btftest.VoidP, Offset: 8 * 96}, btf.Member{Name: "data", Type: btftest.VoidP, Offset: 8 * 104},
+			btf.Member{Name: "end", Type: btftest.U32, Offset: 8 * 92},
 		)},
 		{Name: "xdp_buff", Size: 56, Members: []btf.Member{
 			{Name: "data", Type: btftest.VoidP}, {Name: "data_end", Type: btftest.VoidP, Offset: 8 * 8}, {Name: "flags", Type: btftest.U32, Offset: 8 * 52},
+			{Name: "data_hard_start", Type: btftest.VoidP, Offset: 8 * 24}, {Name: "frame_sz", Type: btftest.U32, Offset: 8 * 48},
 		}},
-		{Name: "xdp_frame", Size: 40, Members: []btf.Member{ // of a kernel without fragments
-			{Name: "data", Type: btftest.VoidP}, {Name: "len", Type: u16, Offset: 8 * 8},
+		{Name: "xdp_frame", Size: 40, Members: []btf.Member{
+			{Name: "data", Type: btftest.VoidP}, {Name: "len", Type: u16, Offset: 8 * 8}, {Name: "headroom", Type: u16, Offset: 8 * 10},
+			{Name: "frame_sz", Type: btftest.U32, Offset: 8 * 32}, {Name: "flags", Type: btftest.U32, Offset: 8 * 36},
 		}},
+		{Name: "skb_shared_info", Size: 300, Members: []btf.Member{{Name: "xdp_frags_size", Type: btftest.U32, Offset: 8 * fragsSizeAt}}},
 		{Name: "sock", Size: 8},
+	}
+	if isOld {
+		structs[1].Members, structs[2].Members = structs[1].Members[:3], structs[2].Members[:2]
 	}
 	var all []btf.Type
 	for _, s := range structs {
@@ -75,7 +86,7 @@ func kernelTypes(t testing.TB, tag tagLayout) map[string]*packet.Form {
 		}
 		form, err := packet.FormOf(types, pointer)
 		switch {
-		case errors.Is(err, packet.ErrNoPacket) && name == "sock":
+		case errors.Is(err, packet.ErrNoPacket) && (name == "sock" || name == "skb_shared_info"):
 		case err != nil:
 			t.Fatal(err)
 		default:
@@ -87,8 +98,9 @@ func kernelTypes(t testing.TB, tag tagLayout) map[string]*packet.Form {
 
 // memory is where a test has a struct and its packet, and maybe a tag beside that.
 type memory struct {
-	raw []byte
-	tag packet.Tag
+	raw  []byte
+	tag  packet.Tag
+	lost bool // some of the packet can't be read
 }
 
 const (
@@ -97,11 +109,18 @@ const (
 	structAt   = 64
 	headAt     = 256
 	memorySize = 4096
+
+	sharedInfoAt = 2048 // struct skb_shared_info
+	fragsSizeAt  = 8
 )
 
 var errFault = errors.New("not mapped")
 
 func (m *memory) read(addr uint64, buf []byte) error {
+	if at := addr - controlAddr; at < wire.ControlSize {
+		copy(buf, controlWords()[at:])
+		return nil
+	}
 	at := addr - memoryAddr
 	if at > uint64(len(m.raw)) || uint64(len(buf)) > uint64(len(m.raw))-at {
 		return errFault
@@ -151,6 +170,7 @@ func skb(m *memory, head, mac, network, data, linear, total int) {
 	m.put(24, 4, uint64(total-linear))
 	m.put(30, 2, uint64(mac))
 	m.put(36, 2, uint64(network))
+	m.put(92, 4, uint64(sharedInfoAt-head))
 	m.put(96, 8, memoryAddr+uint64(head))
 	m.put(104, 8, memoryAddr+uint64(head+data))
 }
@@ -173,11 +193,16 @@ var placings = []placing{
 	{"xdp_buff", "xdp_buff", packet.Ethernet, 0, func(m *memory, at, linear, total int) {
 		m.put(0, 8, memoryAddr+uint64(headAt+at))
 		m.put(8, 8, memoryAddr+uint64(headAt+at+linear))
+		m.put(24, 8, memoryAddr+headAt)
+		m.put(48, 4, sharedInfoAt+320-headAt)
 		m.put(52, 4, map[bool]uint64{false: 0x30, true: 0x31}[total > linear])
 	}},
 	{"xdp_frame", "xdp_frame", packet.Ethernet, 0, func(m *memory, at, linear, total int) {
 		m.put(0, 8, memoryAddr+uint64(headAt+at))
 		m.put(8, 2, uint64(linear))
+		m.put(10, 2, uint64(at-40))
+		m.put(32, 4, sharedInfoAt+320-headAt)
+		m.put(36, 4, map[bool]uint64{false: 0x30, true: 0x31}[total > linear])
 	}},
 }
 
@@ -188,10 +213,11 @@ func (p placing) place(r *rand.Rand, bytes []byte, linear int) *memory {
 		m.raw[i] = byte(r.Uint32())
 	}
 	m.putTag(randomTag(r))
-	at := 16 * (1 + r.IntN(8))
+	at := 16 * (3 + r.IntN(8))
 	copy(m.raw[headAt+at:], bytes)
 	clear(m.raw[headAt+at+linear : headAt+at+len(bytes)]) // these are elsewhere
 	p.put(m, at, linear, len(bytes))
+	m.fragment(r, bytes[linear:])
 	return m
 }
 
@@ -200,15 +226,23 @@ type compiled struct {
 	insns  asm.Instructions
 	bottom int16
 	direct bool
+
+	functions map[asm.BuiltinFunc]asm.Instructions
 }
 
 const top = -64
 
 func compile(t testing.TB, m *packet.Matcher, isDirect bool) compiled {
 	t.Helper()
+	return compileWith(t, m, Options{Direct: isDirect})
+}
+
+func compileWith(t testing.TB, m *packet.Matcher, o Options) compiled {
+	t.Helper()
 	code := &bpfasm.Code{}
 	unread, end := code.Label(), code.Label()
-	bottom, err := AppendCode(m, code, Options{Top: top, Unread: unread, Direct: isDirect})
+	o.Top, o.Unread = top, unread
+	bottom, err := AppendCode(m, code, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -229,13 +263,17 @@ func compile(t testing.TB, m *packet.Matcher, isDirect bool) compiled {
 	for i := range int32(4) {
 		all = append(all, asm.Sub.Imm(asm.R6+asm.Register(i), 100+i), asm.LSh.Imm(asm.R6+asm.Register(i), 1), asm.Or.Reg(asm.R0, asm.R6+asm.Register(i)))
 	}
-	return compiled{append(all, asm.Return()), bottom, isDirect}
+	c := compiled{insns: append(all, asm.Return()), bottom: bottom, direct: o.Direct}
+	if o.Fragments {
+		c.functions = map[asm.BuiltinFunc]asm.Instructions{wire.ConfigPacketBytes: packetBytes(t)}
+	}
+	return c
 }
 
 const answerUnread = 2
 
 func (c compiled) run(m *memory) (answer int, err error) {
-	vm := bpfvm.VM{Read: m.read, Loads: c.direct}
+	vm := bpfvm.VM{Read: m.read, Loads: c.direct, Functions: c.functions}
 	vm.SetStack(-8, memoryAddr+structAt)
 	r0, err := vm.Run(c.insns)
 	switch {
@@ -348,8 +386,8 @@ func testFilters(t *testing.T, forms map[string]*packet.Form) {
 	}
 }
 
-// TestFragments: of packets that do not lie in one piece, what is behind the first is
-// not read, and never taken for something else.
+// TestFragments: packets that do not lie in one piece. What can't be read is never taken
+// for something else.
 func TestFragments(t *testing.T) {
 	forms := kernelTypes(t, tagAll)
 	all, err := filters()
@@ -357,43 +395,60 @@ func TestFragments(t *testing.T) {
 		t.Fatal(err)
 	}
 	r := rand.New(rand.NewPCG(3, 4))
-	answers := map[int]int{}
+	answers := map[bool]map[int]int{false: {}, true: {}}
 	for _, f := range all {
-		m, err := f.Of(forms["sk_buff"])
-		if err != nil {
-			t.Fatal(err)
-		}
 		var sources [2][]bpf.Instruction
 		sources[packet.Ethernet], _ = bpf.Disassemble(f.Ethernet)
 		sources[packet.Raw], _ = bpf.Disassemble(f.Raw)
-		code := compile(t, m, len(f.Text)%2 == 0)
+		matchers, code := map[string]*packet.Matcher{}, map[string]map[bool]compiled{}
+		for form := range packet.FormFields {
+			m, err := f.Of(forms[form])
+			if err != nil {
+				t.Fatal(err)
+			}
+			matchers[form], code[form] = m, map[bool]compiled{}
+			for _, reads := range []bool{false, true} {
+				code[form][reads] = compileWith(t, m, Options{Direct: len(f.Text)%2 == 0, Fragments: reads})
+			}
+		}
 		for range 300 {
 			p := placings[r.IntN(len(placings))]
 			bytes := randomPacket(r, p.link == packet.Ethernet)
-			program := m.Programs[p.link]
-			if p.form != "sk_buff" || len(bytes) < p.pulled || program == nil {
+			m := matchers[p.form]
+			if len(bytes) < p.pulled || m.Programs[p.link] == nil {
 				continue
 			}
 			linear := p.pulled + r.IntN(len(bytes)-p.pulled+1)
 			memory := p.place(r, bytes, linear)
-			got, err := code.run(memory)
-			if err != nil {
-				t.Fatalf("%s, %s: %v", f.Text, p.name, err)
-			}
-			answers[got]++
 			whole := interpret(sources[p.link], bytes, memory.tagOf(p))
-			// What it says is so of the whole packet.
-			if got != answerUnread && (got == 1) != whole {
-				t.Fatalf("%s, %s: %d of %d bytes: %d, want %v: % x", f.Text, p.name, linear, len(bytes), got, whole, bytes)
+			for reads, c := range code[p.form] {
+				got, err := c.run(memory)
+				if err != nil {
+					t.Fatalf("%s, %s: %v", f.Text, p.name, err)
+				}
+				answers[reads][got]++
+				isWhole := linear == len(bytes) || reads && !memory.lost
+				// What it says is so of the whole packet.
+				if got != answerUnread && (got == 1) != whole || got == answerUnread && isWhole {
+					t.Fatalf("%s, %s, reads %v: %d of %d bytes, lost %v: %d, want %v: % x", f.Text, p.name, reads, linear, len(bytes), memory.lost, got, whole, bytes)
+				}
 			}
-			if linear == len(bytes) && got == answerUnread {
-				t.Fatalf("%s, %s: unread", f.Text, p.name)
+			m.Pages = &pages
+			got, err := m.Match(memoryAddr+structAt, memory.read)
+			if err == nil && got != whole || err != nil && !memory.lost {
+				t.Fatalf("%s, %s: %d of %d bytes, lost %v: %v, %v, want %v: % x", f.Text, p.name, linear, len(bytes), memory.lost, got, err, whole, bytes)
+			}
+			m.Pages = nil
+			if got, err := m.Match(memoryAddr+structAt, memory.read); linear < len(bytes) && !errors.Is(err, packet.ErrUnread) {
+				t.Fatalf("%s, %s: %v, %v without pages", f.Text, p.name, got, err)
 			}
 		}
 	}
-	for answer := range 3 {
-		if answers[answer] < 100 {
-			t.Errorf("answer %d came %d times", answer, answers[answer])
+	for reads, answers := range answers {
+		for answer := range 3 {
+			if answers[answer] < 100 {
+				t.Errorf("reads %v: answer %d came %d times", reads, answer, answers[answer])
+			}
 		}
 	}
 }
@@ -421,7 +476,7 @@ func TestUnread(t *testing.T) {
 // TestUnknown: what is in a struct sk_buff before anything tells where a packet begins,
 // and lengths that are not known, are no packet that does not match.
 func TestUnknown(t *testing.T) {
-	forms := kernelTypes(t, tagAll)
+	forms := typesOf(t, tagAll, true)
 	of := func(form string, insns ...bpf.RawInstruction) compiled {
 		f := packet.Filter{Ethernet: insns, Raw: insns}
 		m, err := f.Of(forms[form])

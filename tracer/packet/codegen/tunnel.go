@@ -126,6 +126,11 @@ func (c *coder) tunnel(t *packet.Tunnel, outer, inner [2]bpfasm.Label) {
 		c.JumpIf(asm.JEq, asm.R1, packet.UnknownLength, unknown)
 		c.Add(asm.Sub.Reg(asm.R1, regX), asm.StoreMem(asm.RFP, c.total, asm.R1, asm.DWord))
 		c.Place(unknown)
+		if c.fragments {
+			c.Add(asm.LoadMem(asm.R3, asm.RFP, c.shared, asm.DWord))
+			c.JumpIf(asm.JEq, asm.R3, 0, inner[l])
+			c.note()
+		}
 		c.Jump(inner[l])
 	}
 }
