@@ -79,6 +79,7 @@ func (m *Matcher) String() string {
 // Form is how a type has its packet.
 type Form struct {
 	Name   string // of the struct
+	Alias  bool   // the pointer's type is another: see aliases
 	Fields map[string]Field
 	Tag    TagForm
 	Size   int // of the struct, in bytes
@@ -115,6 +116,10 @@ func (f *Form) IsSKB() bool { return f.Name == "sk_buff" }
 // fragmentFields are those that are about fragments: kernels may lack them.
 var fragmentFields = []string{"end", "flags", "data_hard_start", "headroom", "frame_sz"}
 
+// aliases are structs that functions which BPF programs call (kfuncs) name: what they get
+// is a pointer to another.
+var aliases = map[string]string{"__sk_buff": "sk_buff", "xdp_md": "xdp_buff"}
+
 // hasRaw tells whether packets may begin with a network header.
 func (f *Form) hasRaw() bool { return f.IsSKB() }
 
@@ -125,6 +130,12 @@ func FormOf(types *btfx.Types, pointer btfx.ID) (*Form, error) {
 		return nil, err
 	}
 	f := &Form{Name: types.Name(id), Fields: map[string]Field{}}
+	if of, ok := aliases[f.Name]; ok {
+		f.Name, f.Alias = of, true
+		if id, ok = types.FindType(btfx.KindStruct, of); !ok {
+			return nil, ErrNoPacket
+		}
+	}
 	names, ok := FormFields[f.Name]
 	if !ok {
 		return nil, ErrNoPacket

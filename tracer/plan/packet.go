@@ -78,13 +78,16 @@ func (p Packets) condition(t *Target, entry expr.Scope) (*expr.Tree, error) {
 	}
 	form := found.Form
 	param := t.Params[slices.IndexFunc(t.Params, func(p Param) bool { return p.Word == found.Word })]
-	member := members[form.Name]
+	member, pointer := members[form.Name], param.Name
+	if form.Alias {
+		pointer = fmt.Sprintf("((struct %s *)%s)", form.Name, pointer)
+	}
 	var texts []string
 	ask := func(what, member, format string, args ...any) error {
 		if member == "" {
 			return fmt.Errorf("a struct %s has no %s", form.Name, what)
 		}
-		texts = append(texts, fmt.Sprintf(format, append([]any{fmt.Sprintf(member, param.Name)}, args...)...))
+		texts = append(texts, fmt.Sprintf(format, append([]any{fmt.Sprintf(member, pointer)}, args...)...))
 		return nil
 	}
 	var errs []error

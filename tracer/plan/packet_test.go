@@ -41,6 +41,11 @@ func packetTypes() (skb, xdp, frame btf.Type) {
 		pointer(structs("xdp_frame", 24, at(0, "data", btftest.VoidP), at(8, "len", u16), at(16, "dev_rx", pointer(device))))
 }
 
+// pointerTo is a pointer to a struct that is another one in truth.
+func pointerTo(name string) btf.Type {
+	return &btf.Pointer{Target: &btf.Struct{Name: name, Size: 4, Members: []btf.Member{{Name: "len", Type: btftest.U32}}}}
+}
+
 // TestPackets: filters for packets, over memory that is made up.
 func TestPackets(t *testing.T) {
 	skb, xdp, frame := packetTypes()
@@ -49,6 +54,8 @@ func TestPackets(t *testing.T) {
 		btftest.Func("run_xdp", btftest.Int, "x", xdp),
 		btftest.Func("send_xdp", btftest.Int, "f", frame),
 		btftest.Func("read", btftest.Int, "n", btftest.Int),
+		btftest.Func("dynptr_from_skb", btftest.Int, "n", btftest.Int, "s", pointerTo("__sk_buff")),
+		btftest.Func("dynptr_from_xdp", btftest.Int, "x", pointerTo("xdp_md")),
 	)
 	k := &Kernel{Types: types, Modules: func() ([]Module, error) { return nil, nil }}
 	const at = 0x1000
@@ -99,13 +106,13 @@ func TestPackets(t *testing.T) {
 		{Packets{Filter: filter([]bpf.RawInstruction{{Op: 6}})}, "no no no"},
 	} {
 		answers := map[string]string{}
-		for name, word := range map[string]uint64{"input": skbAt, "run_xdp": xdpAt, "send_xdp": frameAt} {
+		for name, word := range map[string]uint64{"input": skbAt, "run_xdp": xdpAt, "send_xdp": frameAt, "dynptr_from_skb": skbAt, "dynptr_from_xdp": xdpAt} {
 			p, err := filteredPlan(t, k, name, test.packets)
 			answer := "-"
 			switch {
 			case err == nil:
 				args := []uint64{word, 0}
-				if name == "input" {
+				if name == "input" || name == "dynptr_from_skb" {
 					args = []uint64{1, word, 0}
 				}
 				value, err := expr.Eval(p.Targets[0].Condition, &expr.World{Args: args, Read: read})
@@ -120,6 +127,9 @@ func TestPackets(t *testing.T) {
 		}
 		if all := answers["input"] + " " + answers["run_xdp"] + " " + answers["send_xdp"]; all != test.want {
 			t.Errorf("%+v: %s, want %s", test.packets, all, test.want)
+		}
+		if answers["dynptr_from_skb"] != answers["input"] || answers["dynptr_from_xdp"] != answers["run_xdp"] {
+			t.Errorf("%+v: %v", test.packets, answers)
 		}
 	}
 	// What TCP has taken the device of, and what nothing tells the namespace of.
