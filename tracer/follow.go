@@ -3,7 +3,6 @@ package tracer
 import (
 	"errors"
 	"fmt"
-	"slices"
 
 	"github.com/cilium/ebpf"
 
@@ -23,6 +22,9 @@ type skbHook struct {
 	frees    bool
 	copyOf   int
 	segments bool // several, in a list
+	// needed tells that nothing is followed without it: a packet would be taken for the one
+	// that had its memory before.
+	needed bool
 }
 
 const copyOfNone = -1
@@ -32,16 +34,16 @@ const copyOfNone = -1
 // kfree_skb_list, is forgotten when its memory is given to a new packet.
 func skbHooks() []skbHook {
 	return []skbHook{
-		{name: "kfree_skbmem", frees: true},
+		{name: "kfree_skbmem", frees: true, needed: true},
 		{name: "kfree_skb_partial", frees: true},
 		{name: "napi_skb_cache_put", frees: true},
 		{name: "napi_skb_free_stolen_head", frees: true},
 
-		{name: "__alloc_skb", copyOf: copyOfNone},
+		{name: "__alloc_skb", copyOf: copyOfNone, needed: true},
 		{name: "build_skb", copyOf: copyOfNone},
 		{name: "napi_build_skb", copyOf: copyOfNone}, // from 5.12 on
 
-		{name: "skb_clone"},
+		{name: "skb_clone", needed: true},
 		{name: "skb_copy"},
 		{name: "skb_copy_expand"},
 		{name: "__pskb_copy_fclone"},
@@ -65,21 +67,19 @@ func (s *Session) followPackets() error {
 	for _, h := range skbHooks() {
 		id, ok := s.kernel.Types.FindFunc(h.name)
 		if !ok {
-			s.unwatchedSKBs = append(s.unwatchedSKBs, h.name)
+			if h.needed {
+				return fmt.Errorf("follow packets: this kernel has no %s", h.name)
+			}
 			continue
 		}
-		if err := s.hookSKB(h, id, next); err != nil {
-			if !isRefusal(err) {
-				return explain(fmt.Errorf("follow packets through %s: %w", h.name, err))
-			}
-			s.unwatchedSKBs = append(s.unwatchedSKBs, h.name)
+		err := s.hookSKB(h, id, next)
+		if err == nil {
+			continue
 		}
-	}
-	// Without these a packet would be taken for the one that had its memory before.
-	for _, name := range []string{"kfree_skbmem", "__alloc_skb", "skb_clone"} {
-		if slices.Contains(s.unwatchedSKBs, name) {
-			return fmt.Errorf("follow packets: this kernel has no %s that can be traced", name)
+		if h.needed || !isRefusal(err) {
+			return explain(fmt.Errorf("follow packets through %s: %w", h.name, err))
 		}
+		s.unwatchedSKBs = append(s.unwatchedSKBs, h.name)
 	}
 	return nil
 }
@@ -162,5 +162,5 @@ func (s *Session) Followed() (f Followed, err error) {
 }
 
 // UnwatchedSKBs returns the functions that make or free packets and that this kernel does
-// not have, or does not let be traced.
+// not let be traced.
 func (s *Session) UnwatchedSKBs() []string { return s.unwatchedSKBs }

@@ -180,8 +180,8 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	if err := session.Start(syms); err != nil {
 		return err
 	}
-	if names := session.UnwatchedSKBs(); len(names) > 0 && o.verbose {
-		fmt.Fprintf(stderr, "trace: packets are not followed through what this kernel does not have: %s\n", strings.Join(names, ", "))
+	if names := session.UnwatchedSKBs(); len(names) > 0 {
+		fmt.Fprintf(stderr, "trace: packets are not followed through functions that the kernel refuses: %s\n", strings.Join(names, ", "))
 	}
 	if err := session.Unfragmented(); err != nil {
 		fmt.Fprintf(stderr, "trace: what packets have in fragments is not read: %v\n", err)
