@@ -179,7 +179,7 @@ type guestKernel struct {
 }
 
 // guestModules are loaded in every guest whose modules are to be had.
-var guestModules = []string{"dummy", "veth", "8021q"}
+var guestModules = []string{"dummy", "veth", "8021q", "ipip"}
 
 // fetch gets the kernels, and names those that are not to be had.
 func (m *matrix) fetch(t *testing.T, wanted []series) {

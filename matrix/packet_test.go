@@ -164,6 +164,18 @@ func TestGuestFilterPacket(t *testing.T) {
 			t.Run(backend, func(t *testing.T) { check(t, filters[1], "--backend", backend) })
 		}
 	}
+	// One that is large, and goes back: verifiers have their limits.
+	var hosts strings.Builder
+	for i := range 30 {
+		fmt.Fprintf(&hosts, "host 10.1.2.%d or ", i)
+	}
+	large := filter{hosts.String() + "(ip6 protochain 17 and udp port 5001)", func(d datagram) bool { return d.v6 && d.port == 5001 }}
+	t.Run("large", func(t *testing.T) { check(t, large) })
+	for _, backend := range slices.Sorted(maps.Keys(backends())) {
+		if backends()[backend] {
+			t.Run("large by "+backend, func(t *testing.T) { check(t, large, "--backend", backend) })
+		}
+	}
 	t.Run("beside an expression", func(t *testing.T) {
 		check(t, filter{"udp port 5001", func(d datagram) bool { return d.port == 5001 && !d.v6 }}, "--filter-arg", "skb->protocol == 8")
 	})

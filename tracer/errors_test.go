@@ -20,7 +20,7 @@ func TestUnused(t *testing.T) {
 	}
 	s.noteUnused(way{name: "fsession.multi"}, refused)
 	const reason = " is not used: the verifier refuses its program: permission denied: R2 unbounded memory access"
-	if want := []string{"kprobe.session" + reason, "fsession.multi" + reason}; !slices.Equal(s.Unused(), want) {
-		t.Errorf("%q", s.Unused())
+	if want := []string{"kprobe.session" + reason, "fsession.multi" + reason}; !slices.Equal(s.Notes(), want) {
+		t.Errorf("%q", s.Notes())
 	}
 }

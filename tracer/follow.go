@@ -17,9 +17,10 @@ import (
 // frees or returns a struct sk_buff.
 type skbHook struct {
 	name string
-	// frees tells that it frees its first argument. Else it returns a new one: see
-	// build.NewSKBConstants.
+	// frees tells that it frees its first argument, and ifStolen that it does so if its second
+	// one holds. Else it returns a new one: see build.NewSKBConstants.
 	frees    bool
+	ifStolen bool
 	copyOf   int
 	segments bool // several, in a list
 	// needed tells that nothing is followed without it: a packet would be taken for the one
@@ -31,17 +32,22 @@ const copyOfNone = -1
 
 // skbHooks returns the functions that end what is followed, and those that make more of it:
 // not every kernel has all of them. What is freed in another way, such as by
-// kfree_skb_list, is forgotten when its memory is given to a new packet.
+// kfree_skb_list, is forgotten when one of these gives its memory to a new packet.
 func skbHooks() []skbHook {
 	return []skbHook{
 		{name: "kfree_skbmem", frees: true, needed: true},
-		{name: "kfree_skb_partial", frees: true},
-		{name: "napi_skb_cache_put", frees: true},
-		{name: "napi_skb_free_stolen_head", frees: true},
+		{name: "napi_skb_cache_put", frees: true}, // from 5.12 on
+		{name: "kfree_skb_partial", frees: true, ifStolen: true},
 
 		{name: "__alloc_skb", copyOf: copyOfNone, needed: true},
 		{name: "build_skb", copyOf: copyOfNone},
+		{name: "__build_skb", copyOf: copyOfNone},
+		{name: "slab_build_skb", copyOf: copyOfNone}, // from 6.2 on
 		{name: "napi_build_skb", copyOf: copyOfNone}, // from 5.12 on
+		{name: "__netdev_alloc_skb", copyOf: copyOfNone},
+		{name: "__napi_alloc_skb", copyOf: copyOfNone},           // up to 6.9
+		{name: "napi_alloc_skb", copyOf: copyOfNone},             // from 6.10 on
+		{name: "__xdp_build_skb_from_frame", copyOf: copyOfNone}, // net/core/xdp.c
 
 		{name: "skb_clone", needed: true},
 		{name: "skb_copy"},
@@ -70,6 +76,7 @@ func (s *Session) followPackets() error {
 			if h.needed {
 				return fmt.Errorf("follow packets: this kernel has no %s", h.name)
 			}
+			s.absentSKBs = append(s.absentSKBs, h.name)
 			continue
 		}
 		err := s.hookSKB(h, id, next)
@@ -89,12 +96,12 @@ func (s *Session) hookSKB(h skbHook, id btfx.ID, next int) error {
 	if err != nil {
 		return fmt.Errorf("read prototype: %w", err)
 	}
-	name, at, constants := bpf.ProgFreedSKB, ebpf.AttachTraceFEntry, build.Constants(nil)
-	if !h.frees {
-		if !h.segments {
-			next = -1
-		}
+	name, at, constants := bpf.ProgFreedSKB, ebpf.AttachTraceFEntry, build.FreedSKBConstants(h.ifStolen)
+	switch {
+	case h.segments:
 		name, at, constants = bpf.ProgNewSKB, ebpf.AttachTraceFExit, build.NewSKBConstants(t.Words, h.copyOf, next)
+	case !h.frees:
+		name, at, constants = bpf.ProgNewSKB, ebpf.AttachTraceFExit, build.NewSKBConstants(t.Words, h.copyOf, -1)
 	}
 	prog, err := s.loadTracing(t, name, at, constants)
 	if err != nil {
@@ -132,7 +139,9 @@ func skbNext(types *btfx.Types) (int, error) {
 type Followed struct {
 	Packets uint64 // with their copies
 	Left    uint64 // not freed, as far as is known
-	Lost    uint64 // maybe not followed: there was no room, or the kernel left out a run of a program
+	// Lost is how often a packet may not have been followed, or another one in its place: at
+	// least so many copies found no room, or the kernel left out the run of a program.
+	Lost uint64
 }
 
 // Followed returns what became of packets that were followed.
@@ -146,9 +155,6 @@ func (s *Session) Followed() (f Followed, err error) {
 		err = errors.Join(err, failed)
 	}
 	for _, h := range s.skbHooks {
-		if h.frees || h.copyOf == copyOfNone {
-			continue // one of the others sees the same packet
-		}
 		stats, failed := h.prog.Stats()
 		if errors.Is(failed, ebpf.ErrNotSupported) {
 			break // it leaves out none
@@ -162,5 +168,5 @@ func (s *Session) Followed() (f Followed, err error) {
 }
 
 // UnwatchedSKBs returns the functions that make or free packets and that this kernel does
-// not let be traced.
-func (s *Session) UnwatchedSKBs() []string { return s.unwatchedSKBs }
+// not let be traced, and those that it does not have.
+func (s *Session) UnwatchedSKBs() (refused, absent []string) { return s.unwatchedSKBs, s.absentSKBs }

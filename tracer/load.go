@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"fgtrace/bpf/wire"
+	"fgtrace/internal/bpfasm"
 	"fgtrace/internal/bpfsys"
 	"fgtrace/tracer/build"
 	"fgtrace/tracer/plan"
@@ -22,7 +23,11 @@ func (s *Session) loadFD(p bpfsys.Program, constants build.Constants, expression
 		return fd, err
 	}
 	expressions.PacketBytes = nil
-	return s.loadWith(p, constants, expressions)
+	without, again := s.loadWith(p, constants, expressions)
+	if again == nil {
+		s.note(fmt.Sprintf("filters of packets do not look into fragments: %v", err))
+	}
+	return without, again
 }
 
 func (s *Session) loadWith(p bpfsys.Program, constants build.Constants, expressions build.Expressions) (fd int, err error) {
@@ -31,7 +36,7 @@ func (s *Session) loadWith(p bpfsys.Program, constants build.Constants, expressi
 	}
 	s.packetBytes.describe(&p)
 	fd, err = bpfsys.Load(p)
-	if err != nil && len(p.Functions) > 0 && constants[wire.ConfigNoInterrupt] != 0 {
+	if err != nil && len(p.Functions) > 0 && constants[wire.ConfigNoInterrupt] != 0 && !isTooLarge(err) {
 		// Linux 6.14 has no calls of global functions where interrupts are kept away.
 		p.Functions = nil
 		return bpfsys.Load(p)
@@ -39,10 +44,11 @@ func (s *Session) loadWith(p bpfsys.Program, constants build.Constants, expressi
 	return fd, err
 }
 
-// isTooLarge tells that the verifier gave up on a program, or that what it and its
-// functions have on the stack is too much.
+// isTooLarge tells that the verifier gave up on a program, which may be EFAULT before 6.18,
+// that what it and its functions have on the stack is too much, or that it can't be made.
 func isTooLarge(err error) bool {
-	return errors.Is(err, unix.E2BIG) || err != nil && strings.Contains(err.Error(), "combined stack size")
+	return errors.Is(err, unix.E2BIG) || errors.Is(err, bpfasm.ErrTooLarge) ||
+		err != nil && (strings.Contains(err.Error(), "combined stack size") || strings.Contains(err.Error(), "is too complex"))
 }
 
 func (s *Session) loadProgram(p bpfsys.Program, constants build.Constants, expressions build.Expressions) (*ebpf.Program, error) {

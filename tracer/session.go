@@ -72,13 +72,14 @@ type Session struct {
 	others   []int // descriptors
 	progress func(phase string, done, total int)
 
-	unused       []string // ways of attaching, and why
+	notes        []string // see Notes
 	fragments    packet.Fragments
 	unfragmented error // why fragments of packets can't be read
 	packetBytes  packetBytes
 
 	skbHooks      []hookedSKB
 	unwatchedSKBs []string
+	absentSKBs    []string
 
 	// probesRefused tells that the kernel took no probe in place of a link.
 	probesRefused bool
@@ -196,9 +197,7 @@ func (s *Session) load() error {
 	}
 	s.programs = collection{spec, s.maps}
 	if s.opts.Packets && s.unfragmented == nil {
-		if s.packetBytes, err = newPacketBytes(s.programs, s.fragments); err != nil {
-			return explain(err)
-		}
+		s.packetBytes, s.unfragmented = newPacketBytes(s.programs, s.fragments)
 	}
 
 	if err := s.identify(&o); err != nil {
@@ -503,18 +502,22 @@ func (s *Session) Attached() []Attachment {
 	return attached
 }
 
-// Unused returns the ways of attaching to many functions that the kernel seems to
-// have, and whose programs its verifier refuses, with what it says. Others are used
-// in their place.
-func (s *Session) Unused() []string { return s.unused }
+// Notes returns what is done in another way than it could be: ways of attaching to many
+// functions that the kernel seems to have, and whose programs its verifier refuses, with
+// what it says; filters that it takes only without a look into fragments.
+func (s *Session) Notes() []string { return s.notes }
 
 func (s *Session) noteUnused(w way, err error) {
 	var verifier *bpfsys.VerifierError
 	if !errors.As(err, &verifier) || strings.Contains(verifier.Log, "must provide btf_id") {
 		return // the kernel does not know it: before its own look at the attach type, or after
 	}
-	if text := fmt.Sprintf("%s is not used: the verifier refuses its program: %v", w.name, verifier); !slices.Contains(s.unused, text) {
-		s.unused = append(s.unused, text)
+	s.note(fmt.Sprintf("%s is not used: the verifier refuses its program: %v", w.name, verifier))
+}
+
+func (s *Session) note(text string) {
+	if !slices.Contains(s.notes, text) {
+		s.notes = append(s.notes, text)
 	}
 }
 

@@ -1098,12 +1098,18 @@ int on_free(u64 *ctx)
 	return 0;
 }
 
-/* The entry of a function that frees the struct sk_buff it is called with. */
+/*
+ * The entry of a function that frees the struct sk_buff it is called with: with
+ * CONFIG_IF_STOLEN only if its second argument holds.
+ */
 SEC("fentry")
 int on_freed_skb(void *ctx)
 {
-	if (control.gate && control.following)
-		unfollow(unknown(CTX_WORD(ctx, 0)));
+	if (!control.gate || !control.following)
+		return 0;
+	if (CONFIG(CONFIG_IF_STOLEN) && !(u8)CTX_WORD(ctx, 1))
+		return 0;
+	unfollow(unknown(CTX_WORD(ctx, 0)));
 	return 0;
 }
 
@@ -1132,9 +1138,10 @@ int on_new_skb(void *ctx)
 			follow(skb);
 		else
 			unfollow(skb);
-		if (!CONFIG(CONFIG_SEGMENTS) ||
-		    bpf_probe_read_kernel(&skb, sizeof(skb), (void *)(skb + CONFIG(CONFIG_SKB_NEXT))))
+		if (!CONFIG(CONFIG_SEGMENTS))
 			return 0;
+		if (bpf_probe_read_kernel(&skb, sizeof(skb), (void *)(skb + CONFIG(CONFIG_SKB_NEXT))))
+			break;
 	}
 	if (is_copy && skb)
 		__sync_fetch_and_add(&control.unfollowed, 1);

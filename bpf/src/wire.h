@@ -278,6 +278,7 @@ enum config {
 	CONFIG_FILTER_RESULT, /* 1: and another one of the result */
 	CONFIG_LEAST_TIME,  /* ns that a call must have taken; in a graph a node */
 	CONFIG_FOLLOW,      /* 1: packets of calls that are shown are followed: all their calls are shown */
+	CONFIG_IF_STOLEN,   /* 1: a function frees a packet only if its second argument holds */
 	CONFIG_COPY_OF,     /* the argument word, from 1 on, of what a new packet is a copy of; 0: it is none */
 	CONFIG_SEGMENTS,    /* 1: more new packets may follow, */
 	CONFIG_SKB_NEXT,    /* by this offset in struct sk_buff */

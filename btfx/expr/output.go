@@ -52,9 +52,9 @@ func (f Format) IsCounted() bool { return f == Histogram || f == Digest }
 
 // Counts tells whether a text asks for an output whose values are added up.
 func Counts(text string) bool {
-	n, err := Parse(text, func(string) bool { return false })
-	call, ok := n.(*Call)
-	return err == nil && ok && (call.Func == "hist" || call.Func == "tdigest")
+	name, _, ok := strings.Cut(text, "(")
+	name = strings.TrimSpace(name)
+	return ok && (name == "hist" || name == "tdigest")
 }
 
 const (

@@ -69,7 +69,7 @@ func reportEnd(w io.Writer, e *render.End, graph bool) {
 		{e.Unread, "left out: it could not be read whether their packets match"},
 		{e.Followed, "packets followed"},
 		{e.NotFreed, "of them not freed"},
-		{e.NotFollowed, "copies that may not have been followed"},
+		{e.NotFollowed, "packets that may not have been followed"},
 		{e.LostOpens, "shown at their end only: the buffer was full at their first call"},
 	} {
 		if c.n > 0 {

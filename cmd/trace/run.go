@@ -152,7 +152,7 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	if g != nil {
 		g.reportSkipped(p)
 	}
-	for _, text := range session.Unused() {
+	for _, text := range session.Notes() {
 		fmt.Fprintf(stderr, "trace: %s\n", text)
 	}
 	attached := session.Attached()
@@ -180,8 +180,12 @@ func run(ctx context.Context, o *options, stdout, stderr io.Writer) (err error) 
 	if err := session.Start(syms); err != nil {
 		return err
 	}
-	if names := session.UnwatchedSKBs(); len(names) > 0 {
-		fmt.Fprintf(stderr, "trace: packets are not followed through functions that the kernel refuses: %s\n", strings.Join(names, ", "))
+	refused, absent := session.UnwatchedSKBs()
+	if len(refused) > 0 {
+		fmt.Fprintf(stderr, "trace: packets are not followed through functions that the kernel refuses: %s\n", strings.Join(refused, ", "))
+	}
+	if len(absent) > 0 && o.verbose {
+		fmt.Fprintf(stderr, "trace: packets are not followed through functions that this kernel does not have: %s\n", strings.Join(absent, ", "))
 	}
 	if err := session.Unfragmented(); err != nil {
 		fmt.Fprintf(stderr, "trace: what packets have in fragments is not read: %v\n", err)

@@ -2,6 +2,7 @@
 package bpfasm
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -83,6 +84,9 @@ func SizeOf(bytes int) asm.Size {
 	return asm.DWord
 }
 
+// ErrTooLarge tells that code has jumps over more instructions than an offset can say.
+var ErrTooLarge = errors.New("the code is too large")
+
 // Instructions resolves the jumps. All labels that are jumped to have been placed.
 func (c *Code) Instructions() (asm.Instructions, error) {
 	offsets := make([]int, len(c.insns)+1) // in what the kernel counts
@@ -95,7 +99,7 @@ func (c *Code) Instructions() (asm.Instructions, error) {
 	for _, f := range c.fixes {
 		off := offsets[c.labels[f.label]] - offsets[f.insn] - 1
 		if off > math.MaxInt16 || off < math.MinInt16 {
-			return nil, fmt.Errorf("assemble: a jump over %d instructions", off)
+			return nil, fmt.Errorf("assemble: a jump over %d instructions: %w", off, ErrTooLarge)
 		}
 		c.insns[f.insn].Offset = int16(off)
 	}

@@ -280,6 +280,12 @@ func (o Options) FreeConstants() Constants {
 	return c
 }
 
+// FreedSKBConstants returns the constants of a program that sees the struct sk_buff which a
+// function frees; ifStolen: only if its second argument holds.
+func FreedSKBConstants(ifStolen bool) Constants {
+	return Constants{wire.ConfigIfStolen: flag(ifStolen)}
+}
+
 // NewSKBConstants returns the constants of a program that sees the new struct sk_buff
 // which a function returns: a copy of that in an argument word, or of none if copyOf is
 // negative. There may be several, each behind the next member of the one before.

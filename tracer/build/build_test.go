@@ -57,7 +57,7 @@ func targets(t *testing.T) []*plan.Target {
 // configNames are enum config's, in its order.
 var configNames = []string{
 	"target", "record_size", "call_size", "words", "strings", "outputs", "page_size", "page_shift", "nr_frags", "frags", "most_frags", "snaplen", "stack_at", "call_stack_at", "slots", "copy_ctx", "retval",
-	"self", "pids", "cgroup", "comm", "comm_lo", "comm_hi", "guard", "fork_tgid", "task", "frame_at", "session", "regs", "stack_args", "filter", "filter_result", "least_time", "follow", "copy_of", "segments", "skb_next",
+	"self", "pids", "cgroup", "comm", "comm_lo", "comm_hi", "guard", "fork_tgid", "task", "frame_at", "session", "regs", "stack_args", "filter", "filter_result", "least_time", "follow", "if_stolen", "copy_of", "segments", "skb_next",
 	"graph", "root", "nodes", "early", "no_irqs", "key_at", "no_interrupt", "not_from", "not_from_size", "by_target", "max_words", "open_size", "strings_size", "strings_room", "node_size", "filter_node",
 }
 
@@ -66,7 +66,7 @@ var configNames = []string{
 var (
 	groupOnly = []string{"regs", "stack_args"}
 	linkOnly  = []string{"target", "retval", "frame_at"}
-	skbOnly   = []string{"copy_of", "segments", "skb_next"} // of programs that follow packets
+	skbOnly   = []string{"if_stolen", "copy_of", "segments", "skb_next"} // of programs that follow packets
 )
 
 // spell gives the constants that aren't zero, as "words=5 strings=0x14".

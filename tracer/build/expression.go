@@ -86,7 +86,7 @@ func replace(insns asm.Instructions, at int, code asm.Instructions) (asm.Instruc
 		}
 		off := offsets[moved(to)] - offsets[moved(i)] - 1
 		if off != int(int16(off)) {
-			return nil, fmt.Errorf("build program: the expression is too large: %d instructions", len(code))
+			return nil, fmt.Errorf("build program: %d instructions of an expression: %w", len(code), bpfasm.ErrTooLarge)
 		}
 		spliced[moved(i)].Offset = int16(off)
 	}

@@ -96,10 +96,12 @@ func fill(to *calls.Packet, r *event.Packet) {
 	switch {
 	case r.Raw:
 		to.Link, to.Tag = packet.Raw, tag
-	case tag.Proto != 0 && len(data) >= packet.EthernetAddresses:
-		to.Data = tag.AppendTo(append(to.Data, data[:packet.EthernetAddresses]...))
+	case tag.Proto != 0:
 		to.Length += packet.TagSize
-		data = data[packet.EthernetAddresses:]
+		if len(data) >= packet.EthernetAddresses {
+			to.Data = tag.AppendTo(append(to.Data, data[:packet.EthernetAddresses]...))
+			data = data[packet.EthernetAddresses:]
+		}
 	}
 	to.Data = append(to.Data, data...)
 }

@@ -412,7 +412,7 @@ func TestPacketTag(t *testing.T) {
 	}{
 		"Ethernet":           {wiretest.Packet{Data: []byte(addresses + "\x08\x00E")}, "", calls.Packet{Length: 104, Data: []byte(addresses + "\x88\xa8\xe0\x05\x08\x00E")}},
 		"in fragments":       {wiretest.Packet{Data: []byte(addresses)}, "\x08\x00E", calls.Packet{Length: 104, Data: []byte(addresses + "\x88\xa8\xe0\x05\x08\x00E")}},
-		"less than its room": {wiretest.Packet{Data: []byte(addresses[:11])}, "", calls.Packet{Length: 100, Data: []byte(addresses[:11])}},
+		"less than its room": {wiretest.Packet{Data: []byte(addresses[:11])}, "", calls.Packet{Length: 104, Data: []byte(addresses[:11])}},
 		"raw":                {wiretest.Packet{Raw: true, Data: []byte("E from addresses")}, "", calls.Packet{Link: packet.Raw, Tag: tag, Length: 100, Data: []byte("E from addresses")}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -40,7 +40,7 @@ func (f *Filter) Of(form *Form) (*Matcher, error) {
 	if m.Programs[Ethernet], err = newProgram(f.Ethernet); err != nil {
 		return nil, fmt.Errorf("read filter: %w", err)
 	}
-	if (form.hasRaw() || f.Tunnel != nil) && f.Raw != nil {
+	if (form.IsSKB() || f.Tunnel != nil) && f.Raw != nil {
 		if m.Programs[Raw], err = newProgram(f.Raw); err != nil {
 			return nil, fmt.Errorf("read filter: %w", err)
 		}
@@ -110,7 +110,8 @@ var FormFields = map[string][]string{
 	"xdp_frame": {"data", "len", "flags", "headroom", "frame_sz"},
 }
 
-// IsSKB tells whether it is that of a struct sk_buff.
+// IsSKB tells whether it is that of a struct sk_buff, whose packets may begin with a network
+// header.
 func (f *Form) IsSKB() bool { return f.Name == "sk_buff" }
 
 // fragmentFields are those that are about fragments: kernels may lack them.
@@ -119,9 +120,6 @@ var fragmentFields = []string{"end", "flags", "data_hard_start", "headroom", "fr
 // aliases are structs that functions which BPF programs call (kfuncs) name: what they get
 // is a pointer to another.
 var aliases = map[string]string{"__sk_buff": "sk_buff", "xdp_md": "xdp_buff"}
-
-// hasRaw tells whether packets may begin with a network header.
-func (f *Form) hasRaw() bool { return f.IsSKB() }
 
 // FormOf returns how what a type points to has its packet, or ErrNoPacket.
 func FormOf(types *btfx.Types, pointer btfx.ID) (*Form, error) {
@@ -153,7 +151,7 @@ func FormOf(types *btfx.Types, pointer btfx.ID) (*Form, error) {
 		}
 		f.Fields[name] = field
 	}
-	if f.Name == "sk_buff" {
+	if f.IsSKB() {
 		f.Tag = tagOf(types, id)
 	}
 	f.findShared(types)
@@ -199,7 +197,7 @@ const cacheLine = 64
 // and xdp_get_shared_info_from_frame in include/net/xdp.h), if they have any.
 func (f *Form) findShared(types *btfx.Types) {
 	for _, name := range FormFields[f.Name] {
-		if _, ok := f.Fields[name]; !ok || f.Name == "sk_buff" {
+		if _, ok := f.Fields[name]; !ok || f.IsSKB() {
 			return
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strconv"
 
 	"fgtrace/btfx/expr"
+	"fgtrace/internal/kallsyms"
 	"fgtrace/tracer/packet"
 )
 
@@ -60,8 +61,8 @@ func (t *Target) packetIn(is func(*packet.Form) bool, none error) (*PacketParam,
 	for _, param := range t.Params {
 		form, err := packet.FormOf(t.Types, param.Type)
 		switch {
-		case errors.Is(err, packet.ErrNoPacket), err == nil && !is(form):
-			continue
+		case errors.Is(err, packet.ErrNoPacket), err == nil && (!is(form) || form.Alias && t.Module == kallsyms.ModuleBPF):
+			continue // a BPF program's own types don't tell what the kernel's are
 		case err != nil:
 			return nil, err
 		}

@@ -266,7 +266,7 @@ func (c *coder) find(f *packet.Form, isDirect bool, starts [2]bpfasm.Label) {
 		c.members(f)
 	}
 	get := func(r asm.Register, name string) { c.get(r, f.Fields[name]) }
-	if f.Name == "sk_buff" {
+	if f.IsSKB() {
 		c.findSkb(get, starts)
 		return
 	}

@@ -315,13 +315,19 @@ func (k *kernel) compare(t *testing.T, to target, f *pcaptest.Filter, packets []
 		t.Errorf("%s, %s: %v; %v", f.Text, to, err, f.Ethernet)
 		return
 	}
-	wrong := 0
+	wrong, asked, unread := 0, 0, 0
 	for i, p := range packets {
 		if p.Link == pcapfilter.Raw && to.form.Name != "sk_buff" {
 			continue // XDP has Ethernet headers
 		}
 		k.verdicts++
 		got := answer(answers[i])
+		if f.Verdicts[i] != pcaptest.Endless {
+			asked++
+			if got == answerUnread {
+				unread++
+			}
+		}
 		if isRight(got, f, p, f.Verdicts[i]) {
 			continue
 		}
@@ -331,6 +337,9 @@ func (k *kernel) compare(t *testing.T, to target, f *pcaptest.Filter, packets []
 	}
 	if wrong > 3 {
 		t.Errorf("%s, %s: %d packets", f.Text, to, wrong)
+	}
+	if unread > asked/10 {
+		t.Errorf("%s, %s: no answer to %d of %d packets", f.Text, to, unread, asked)
 	}
 }
 
