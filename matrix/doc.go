@@ -10,6 +10,6 @@
 //
 // TRACE_RUN narrows the guest's tests like -test.run, TRACE_VMS sets how many
 // VMs run at once, TRACE_SOAK=1 runs each test many times. Where cases are many and
-// alike, each is on the oldest kernel and on every third of the others (inShare); with TRACE_RUN or TRACE_SOAK all are
-// on all of them.
+// alike, each is on the oldest kernel and on every third of the others (inShare); with
+// TRACE_RUN or TRACE_SOAK all are on all of them.
 package matrix

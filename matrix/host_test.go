@@ -1,6 +1,7 @@
 package matrix
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -50,25 +51,23 @@ type series struct{ arch, name string }
 
 func (s series) String() string { return s.arch + "-" + s.name }
 
-// shares is how many kernels of an architecture there are for each that has a case.
+// shares is how many kernels of an architecture there are for each that has a case: arm64
+// has but two, so that a third of the cases is on none of them.
 const shares = 3
 
-// share is what guesttest.InShare gets: of an architecture's kernels every third has a case, or
-// every second where there are but two. The oldest has all of them.
+// share is what guesttest.InShare gets: of an architecture's kernels every third has a case.
+// The oldest has all of them.
 func (s series) share() string {
 	if os.Getenv(soakEnv) != "" || os.Getenv(runEnv) != "" || s == kernels[0] {
 		return ""
 	}
-	number, count := 0, 0
-	for _, k := range kernels {
-		if k == s {
-			number = count
-		}
+	number := 0
+	for _, k := range kernels[:slices.Index(kernels, s)] {
 		if k.arch == s.arch {
-			count++
+			number++
 		}
 	}
-	return fmt.Sprintf("%d/%d", number, min(shares, count))
+	return fmt.Sprintf("%d/%d", number, shares)
 }
 
 // insides are the packages with tests that see what the package does not export, and
@@ -87,8 +86,8 @@ type inside struct {
 // path is where a guest has the tests.
 func (i inside) path() string { return "/" + strings.ReplaceAll(i.name, "/", "-") + ".test" }
 
-// guestTimeout bounds one kernel. It takes 5 to 8 minutes beside another one.
-const guestTimeout = 20 * time.Minute
+// guestTimeout bounds one kernel. It takes 8 to 15 minutes beside another one.
+const guestTimeout = 25 * time.Minute
 
 // soakCount is how often the long form runs each test.
 const soakCount = 15
@@ -102,7 +101,7 @@ func TestKernels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	vms, err := strconv.Atoi(cmpOr(os.Getenv(vmsEnv), "2"))
+	vms, err := strconv.Atoi(cmp.Or(os.Getenv(vmsEnv), "2"))
 	if err != nil || vms < 1 {
 		t.Fatalf("read %s: %q is no number of VMs", vmsEnv, os.Getenv(vmsEnv))
 	}
@@ -128,13 +127,6 @@ func TestKernels(t *testing.T) {
 		m.checkSkips(t)
 	}
 	fmt.Printf("%d kernels in %v\n", len(m.guests), time.Since(began).Round(time.Second))
-}
-
-func cmpOr(s, otherwise string) string {
-	if s == "" {
-		return otherwise
-	}
-	return s
 }
 
 // parseMatrix parses "amd64:6.12,7.2;arm64:7.2"; empty means all.
@@ -333,7 +325,7 @@ func (m *matrix) boot(t *testing.T, g guestKernel) {
 	var jobs []lab.Job
 	for _, binary := range binaries {
 		jobs = append(jobs, lab.Job{
-			Argv: []string{binary, "-test.v", "-test.run", cmpOr(os.Getenv(runEnv), guestTests),
+			Argv: []string{binary, "-test.v", "-test.run", cmp.Or(os.Getenv(runEnv), guestTests),
 				"-test.count", strconv.Itoa(count), "-test.timeout", (timeout - time.Minute).String()},
 			Env: []string{
 				guesttest.Env + "=1", modulesEnv + "=" + strings.Join(g.modules, ","), soakEnv + "=" + os.Getenv(soakEnv),
@@ -350,7 +342,7 @@ func (m *matrix) boot(t *testing.T, g guestKernel) {
 	}
 	tests := parseTests(out.text.String())
 	line := fmt.Sprintf("%-12s %-32s %4d tests in %v", g.series, g.kernel.Release, len(tests), time.Since(began).Round(time.Second))
-	fmt.Println(line)
+	fmt.Printf("%s; longest: %s\n", line, longest(tests))
 	m.mu.Lock()
 	for _, test := range tests {
 		m.statuses[test.name] = append(m.statuses[test.name], test.status)
@@ -414,6 +406,7 @@ const (
 type guestTest struct {
 	name   string
 	status string
+	took   time.Duration
 	log    string
 }
 
@@ -426,6 +419,18 @@ func (g guestTest) report(t *testing.T) {
 	case statusSkip:
 		t.Skip(strings.TrimSpace(g.log))
 	}
+}
+
+// longest names the tests that took most of the time.
+func longest(tests []guestTest) string {
+	const most = 5
+	whole := slices.DeleteFunc(slices.Clone(tests), func(t guestTest) bool { return strings.Contains(t.name, "/") })
+	slices.SortFunc(whole, func(a, b guestTest) int { return cmp.Compare(b.took, a.took) })
+	var names []string
+	for _, t := range whole[:min(most, len(whole))] {
+		names = append(names, fmt.Sprintf("%s %v", strings.TrimPrefix(t.name, guestTests), t.took.Round(time.Second)))
+	}
+	return strings.Join(names, ", ")
 }
 
 // parseTests parses the output of a test binary with -test.v. Tests come in the
@@ -447,9 +452,10 @@ func parseTests(text string) []guestTest {
 		}
 		if rest, ok := strings.CutPrefix(trimmed, "--- "); ok {
 			status, rest, _ := strings.Cut(rest, ": ")
-			name, _, _ := strings.Cut(rest, " (")
+			name, took, _ := strings.Cut(rest, " (")
 			if i, ok := index[name]; ok {
 				tests[i].status = status
+				tests[i].took, _ = time.ParseDuration(strings.TrimSuffix(took, ")")) // or 0
 				current = i
 				continue
 			}
@@ -481,16 +487,19 @@ func TestParseTests(t *testing.T) {
 panic: oh
 `
 	want := []guestTest{
-		{"TestGuestA", statusFail, "    a_test.go:9: late\n"},
-		{"TestGuestA/x_y", statusFail, "    a_test.go:5: wrong\n        more\n"},
-		{"TestGuestA/z", statusPass, ""},
-		{"TestGuestB", statusSkip, "    b_test.go:1: not here\n"},
-		{"TestGuestC", statusPass, ""},
-		{"TestGuestC", statusNone, "panic: oh\n"},
+		{"TestGuestA", statusFail, 100 * time.Millisecond, "    a_test.go:9: late\n"},
+		{"TestGuestA/x_y", statusFail, 0, "    a_test.go:5: wrong\n        more\n"},
+		{"TestGuestA/z", statusPass, 0, ""},
+		{"TestGuestB", statusSkip, 0, "    b_test.go:1: not here\n"},
+		{"TestGuestC", statusPass, 0, ""},
+		{"TestGuestC", statusNone, 0, "panic: oh\n"},
 	}
 	got := parseTests(text)
 	if !slices.Equal(got, want) {
-		t.Errorf("got %q, want %q", got, want)
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if text := longest(got); text != "A 0s, B 0s, C 0s, C 0s" {
+		t.Errorf("longest: %q", text)
 	}
 }
 

@@ -2,6 +2,7 @@ package matrix
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -59,7 +60,7 @@ func TestSoak(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	length, err := time.ParseDuration(cmpOr(os.Getenv(soakTimeEnv), soakTime.String()))
+	length, err := time.ParseDuration(cmp.Or(os.Getenv(soakTimeEnv), soakTime.String()))
 	if err != nil {
 		t.Fatalf("read %s: %v", soakTimeEnv, err)
 	}
@@ -110,7 +111,7 @@ func (m *matrix) soak(t *testing.T, g guestKernel, length time.Duration) {
 // TestSoakOfGraphs runs in the guests of TestSoak.
 func TestSoakOfGraphs(t *testing.T) {
 	inGuest(t)
-	length, err := time.ParseDuration(cmpOr(os.Getenv(soakTimeEnv), soakTime.String()))
+	length, err := time.ParseDuration(cmp.Or(os.Getenv(soakTimeEnv), soakTime.String()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -158,7 +159,7 @@ func soakRound(t *testing.T, i int, length time.Duration) {
 	if !backends()["kprobe.session"] {
 		usual = soakLinksArgs
 	}
-	args := append(strings.Fields(cmpOr(os.Getenv(soakArgsEnv), usual)), "-v", "-o", "/dev/null")
+	args := append(strings.Fields(cmp.Or(os.Getenv(soakArgsEnv), usual)), "-v", "-o", "/dev/null")
 	// The duration begins when trace is ready.
 	cmd := traceCommand(append(args, "--duration", length.String())...)
 	began := time.Now()
