@@ -93,6 +93,7 @@ type end struct {
 	NoExit          uint64 `json:"no_exit"`
 	Running         uint64 `json:"running"`
 	Unread          uint64 `json:"packets_unread"`
+	LostPackets     uint64 `json:"packets_lost"`
 	Unknown         uint64 `json:"packets_unknown"`
 	Followed        uint64 `json:"packets_followed"`
 	NotFreed        uint64 `json:"packets_not_freed"`

@@ -3,6 +3,7 @@ package matrix
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"testing"
 )
@@ -37,6 +38,28 @@ func TestGuestLossOfEntries(t *testing.T) {
 				last = offset
 			}
 		})
+	}
+}
+
+// TestGuestLossOfPackets checks that each packet is shown or counted, alone or with its
+// call.
+func TestGuestLossOfPackets(t *testing.T) {
+	inGuest(t)
+	const count = 500
+	all := slices.Repeat([]datagram{{port: 5001, text: "lost"}}, count)
+	sendUDP(t, all[:1])() // neighbours are found
+	o := traceDuring(t, sendUDP(t, all), "-k", "ip_rcv", "-m", "entry", "--filter-pkt", "udp dst port 5001", "--output-pkt", "--buffer-size", smallBuffer)
+	if got := o.End.Events + o.End.Lost + o.End.RecursionMisses; got != count {
+		t.Errorf("%d calls of %d: %+v", got, count, o.End)
+	}
+	shown := uint64(0)
+	for _, e := range o.Events {
+		if e.Packet != nil {
+			shown++
+		}
+	}
+	if o.End.LostPackets == 0 || o.End.Events-shown > o.End.LostPackets || shown+o.End.LostPackets+o.End.Lost < count {
+		t.Errorf("%d packets of %d calls: %+v", shown, o.End.Events, o.End)
 	}
 }
 
