@@ -1,43 +1,65 @@
 package matrix
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"os"
+	"runtime"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // openNamespace makes two devices that are connected, the second one in a network
-// namespace of its own. It returns a path of that, and what sends an echo request there
-// and waits for the reply.
+// namespace of its own, that of a thread. It returns a path of that, and what sends an echo
+// request there and waits for the reply.
 func openNamespace(t *testing.T) (path string, echo func()) {
 	t.Helper()
 	needModule(t, "veth")
-	run := func(args ...string) {
-		t.Helper()
-		if res := startCommand(t, guestCommand(args[0], args[1:]...)).wait(); res.Status != 0 {
-			t.Fatalf("%s: %s", args, res.Stderr)
+	ip := func(args string) error { // in the namespace of the thread that calls it
+		if out, err := guestCommand("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
+			return fmt.Errorf("ip %s: %w: %s", args, err, out)
 		}
+		return nil
 	}
-	run("ip", "link", "add", "ns_a", "type", "veth")
+	if err := ip("link add ns_a type veth"); err != nil {
+		t.Fatal(err)
+	}
 	t.Cleanup(func() { // it goes with the namespace
 		eventually(t, "the namespace's device is gone", func() bool { _, err := os.Stat("/sys/class/net/ns_a"); return err != nil })
 	})
-	inside := startCommand(t, guestCommand("unshare", "-n", "sh", "-c", "echo ready; exec sleep 10000"))
-	inside.ready()
-	pid := fmt.Sprint(inside.cmd.Process.Pid)
-	run("ip", "link", "set", "veth0", "netns", pid)
-	for device, address := range map[string]string{"ns_a": "10.98.0.1/24", "veth0": "10.98.0.2/24"} {
-		var enter []string
-		if device == "veth0" {
-			enter = []string{"nsenter", "-t", pid, "-n"}
+	inside, end := make(chan func() error), make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlock: the namespace ends with the thread
+		for work := range inside {
+			end <- work()
 		}
-		run(append(enter, "ip", "addr", "add", address, "dev", device)...)
-		run(append(enter, "ip", "link", "set", device, "up")...)
+	}()
+	t.Cleanup(func() { close(inside) })
+	var tid int
+	inside <- func() error {
+		tid = unix.Gettid()
+		return unix.Unshare(unix.CLONE_NEWNET)
 	}
-	echo = func() { run("ping", "-c", "1", "10.98.0.2") }
-	return "/proc/" + pid + "/ns/net", echo
+	err := <-end
+	if err == nil {
+		err = errors.Join(ip(fmt.Sprint("link set veth0 netns ", tid)), ip("addr add 10.98.0.1/24 dev ns_a"), ip("link set ns_a up"))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	inside <- func() error { return errors.Join(ip("addr add 10.98.0.2/24 dev veth0"), ip("link set veth0 up")) }
+	if err := <-end; err != nil {
+		t.Fatal(err)
+	}
+	echo = func() {
+		if res := startCommand(t, guestCommand("ping", "-c", "1", "10.98.0.2")).wait(); res.Status != 0 {
+			t.Errorf("ping: %s", res.Stdout)
+		}
+	}
+	return fmt.Sprintf("/proc/%d/task/%d/ns/net", os.Getpid(), tid), echo
 }
 
 // TestGuestNamespaces: a packet on its way to another network namespace, by where it is,
