@@ -27,9 +27,6 @@ func openNamespace(t *testing.T) (path string, echo func()) {
 	if err := ip("link add ns_a type veth"); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { // it goes with the namespace
-		eventually(t, "the namespace's device is gone", func() bool { _, err := os.Stat("/sys/class/net/ns_a"); return err != nil })
-	})
 	inside, end := make(chan func() error), make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlock: the namespace ends with the thread
@@ -37,7 +34,12 @@ func openNamespace(t *testing.T) (path string, echo func()) {
 			end <- work()
 		}
 	}()
-	t.Cleanup(func() { close(inside) })
+	t.Cleanup(func() {
+		if err := ip("link del ns_a"); err != nil { // both
+			t.Error(err)
+		}
+		close(inside)
+	})
 	var tid int
 	inside <- func() error {
 		tid = unix.Gettid()
